@@ -15,6 +15,10 @@ BASES = {
     "nesterov": lambda p: torch.optim.SGD(
         p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-2
     ),
+    # Adds the momentum to the gradients themselves, as by default on CUDA.
+    "nesterov foreach": lambda p: torch.optim.SGD(
+        p, lr=0.1, momentum=0.9, nesterov=True, foreach=True
+    ),
     "adamw": lambda p: torch.optim.AdamW(p, lr=1e-2, weight_decay=1e-1),
 }
 WRAPPERS = {

@@ -11,6 +11,7 @@ OPTIMIZERS: Registry = Registry(
 )
 
 from paper_repro.optim.base import Perturbing, exact  # noqa: E402
+from paper_repro.optim.batchnorm import still_batch_norm  # noqa: E402
 from paper_repro.optim.closure import Closure  # noqa: E402
 from paper_repro.optim.esam import ESAM  # noqa: E402
 from paper_repro.optim.looksam import LookSAM  # noqa: E402
@@ -36,4 +37,5 @@ __all__ = [
     "Perturbing",
     "Released",
     "exact",
+    "still_batch_norm",
 ]

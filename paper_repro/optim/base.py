@@ -32,7 +32,8 @@ class Perturbing(Optimizer):
         settings: per-group defaults of the wrapper, such as ``rho``.
 
     Raises:
-        UserError: ``base`` is not an optimizer or already wrapped, or ``rho`` is negative.
+        UserError: ``base`` is not an optimizer, already wrapped, in need of a closure of its own
+            (LBFGS) or maximizing, or ``rho`` is negative.
     """
 
     #: Gradients of a full batch that one step evaluates; the training record multiplies by it.
@@ -54,6 +55,10 @@ class Perturbing(Optimizer):
             )
         if isinstance(base, Perturbing):
             raise UserError(f"{type(base).__name__} is already a sharpness-aware wrapper")
+        if isinstance(base, torch.optim.LBFGS):
+            raise UserError(
+                f"{type(self).__name__} cannot wrap LBFGS, which evaluates a closure itself"
+            )
         self._settings = settings
         self._check(settings)
         for group in base.param_groups:
@@ -68,6 +73,10 @@ class Perturbing(Optimizer):
         rho = group.get("rho", 0.0)
         if not (isinstance(rho, int | float) and math.isfinite(rho) and rho >= 0.0):
             raise UserError(f"rho must be a finite number >= 0, not {rho}")
+        if group.get("maximize"):  # uphill would then be where the objective is better
+            raise UserError(
+                "sharpness-aware optimizers minimize: negate the loss instead of maximize=True"
+            )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to wrapper and base alike; it may carry its own ``rho``."""

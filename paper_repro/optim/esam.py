@@ -15,6 +15,7 @@ from paper_repro.optim.ascent import ascend, displaced
 from paper_repro.optim.base import Perturbing, global_norm
 from paper_repro.optim.batchnorm import still_batch_norm
 from paper_repro.optim.closure import needed
+from paper_repro.optim.plain import PlainSGD
 
 __all__ = ["ESAM", "chosen_samples", "reference"]
 
@@ -130,7 +131,7 @@ def reference(
     samples to the gradient of their mean loss.
     """
     w = [x.clone() for x in weights]
-    velocity: list[Tensor] | None = None
+    sgd = PlainSGD(lr, momentum, weight_decay)
     generator = torch.Generator().manual_seed(seed)
     while True:
         before = losses(w)
@@ -142,13 +143,7 @@ def reference(
         worst = sorted(range(len(rise)), key=lambda i: -float(rise[i]))
         count = max(1, round(gamma * len(rise)))
         g = gradient(u, torch.tensor(sorted(worst[:count])))
-        decayed = [d + weight_decay * x for d, x in zip(g, w, strict=True)]
-        velocity = (
-            decayed
-            if velocity is None
-            else [momentum * v + d for v, d in zip(velocity, decayed, strict=True)]
-        )
-        w = [x - lr * v for x, v in zip(w, velocity, strict=True)]
+        w = sgd.step(w, g)
         yield [x.clone() for x in w]
 
 

@@ -14,6 +14,7 @@ from paper_repro.optim import OPTIMIZERS
 from paper_repro.optim.ascent import ascend, copies, displaced, global_dot
 from paper_repro.optim.base import Perturbing, global_norm
 from paper_repro.optim.batchnorm import still_batch_norm
+from paper_repro.optim.plain import PlainSGD
 
 __all__ = ["LookSAM", "reference"]
 
@@ -148,7 +149,7 @@ def reference(
 ) -> Iterator[list[Tensor]]:
     """LookSAM around SGD, written for reading: yields w_1, w_2, ... for ever."""
     w = [x.clone() for x in weights]
-    velocity: list[Tensor] | None = None
+    sgd = PlainSGD(lr, momentum, weight_decay)
     g_v = [torch.zeros_like(x) for x in w]
     t = 0
     while True:
@@ -161,13 +162,7 @@ def reference(
         else:
             length = sum(float((x * x).sum()) for x in g_v) ** 0.5
             g_s = [a + alpha * norm / length * b for a, b in zip(g, g_v, strict=True)]
-        decayed = [d + weight_decay * x for d, x in zip(g_s, w, strict=True)]
-        velocity = (
-            decayed
-            if velocity is None
-            else [momentum * v + d for v, d in zip(velocity, decayed, strict=True)]
-        )
-        w = [x - lr * v for x, v in zip(w, velocity, strict=True)]
+        w = sgd.step(w, g_s)
         t += 1
         yield [x.clone() for x in w]
 

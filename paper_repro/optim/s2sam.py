@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from paper_repro.errors import UserError
 from paper_repro.optim import OPTIMIZERS
 from paper_repro.optim.base import Perturbing, global_norm, radius_over_norm
+from paper_repro.optim.plain import PlainSGD
 
 __all__ = ["S2SAM", "reference"]
 
@@ -64,12 +65,14 @@ class S2SAM(Perturbing):
                 "perturbed weights; call optimizer.train() before training on"
             )
         loss = None if closure is None else self._run(closure)
-        live = self._live()
+        # Taken before the base's step, which may write over the gradients: SGD with Nesterov
+        # momentum and no weight decay does.
+        epsilon = self._epsilon()
         parameters, weights = self._perturbed()
         if parameters:
             torch._foreach_copy_(parameters, weights)
         self.base.step()
-        self._perturb(live)
+        self._perturb(epsilon)
         return loss
 
     def _perturbed(self) -> tuple[list[Tensor], list[Tensor]]:
@@ -82,23 +85,31 @@ class S2SAM(Perturbing):
         ]
         return [p for p, _ in pairs], [twin for _, twin in pairs]
 
-    def _perturb(self, live: list[Tensor]) -> None:
-        norm = global_norm([p.grad for p in live])  # type: ignore[misc]
+    def _epsilon(self) -> list[tuple[list[Tensor], list[Tensor]]]:
+        """The parameters to move and ε = ρ g/‖g‖ of each, group by group."""
+        norm = global_norm([p.grad for p in self._live()])  # type: ignore[misc]
+        epsilon = []
         for group in self.param_groups:
             moving = [p for p in group["params"] if p.grad is not None] if group["rho"] else []
-            keep = set(moving)
-            for p in group["params"]:
-                if p not in keep and p in self.state:
-                    self.state[p].pop("twin", None)
+            if moving:
+                scale = radius_over_norm(group["rho"], norm, moving[0].dtype)
+                steps = torch._foreach_mul([p.grad for p in moving], scale)
+                epsilon.append((moving, list(steps)))
+        return epsilon
+
+    def _perturb(self, epsilon: list[tuple[list[Tensor], list[Tensor]]]) -> None:
+        """Keep w in the twins and move the parameters to w + ε; those without ε lose their twin."""
+        moved = {p for moving, _ in epsilon for p in moving}
+        for p, state in self.state.items():
+            if p not in moved:
+                state.pop("twin", None)
+        for moving, steps in epsilon:
             for p in moving:
                 # Made only after the base's first step: Adam takes any earlier state for its own.
                 if "twin" not in self.state[p]:
                     self.state[p]["twin"] = torch.empty_like(p)
-            if not moving:
-                continue
-            scale = radius_over_norm(group["rho"], norm, moving[0].dtype)
             torch._foreach_copy_([self.state[p]["twin"] for p in moving], moving)
-            torch._foreach_add_(moving, torch._foreach_mul([p.grad for p in moving], scale))
+            torch._foreach_add_(moving, steps)
 
     @torch.no_grad()
     def _set_mode(self, train: bool) -> None:
@@ -161,19 +172,13 @@ def reference(
     ``gradient`` maps a list of weights to the list of gradients there.
     """
     w = [x.clone() for x in weights]
-    velocity: list[Tensor] | None = None
+    sgd = PlainSGD(lr, momentum, weight_decay)
     previous = [torch.zeros_like(x) for x in w]
     while True:
         norm = sum(float((g * g).sum()) for g in previous) ** 0.5
         u = [x + rho * g / norm if norm > 0 else x for x, g in zip(w, previous, strict=True)]
         g_t = gradient(u)
-        decayed = [g + weight_decay * x for g, x in zip(g_t, w, strict=True)]
-        velocity = (
-            decayed
-            if velocity is None
-            else [momentum * v + d for v, d in zip(velocity, decayed, strict=True)]
-        )
-        w = [x - lr * v for x, v in zip(w, velocity, strict=True)]
+        w = sgd.step(w, g_t)
         previous = g_t
         yield [x.clone() for x in w]
 

@@ -14,6 +14,7 @@ from paper_repro.errors import UserError
 from paper_repro.optim import OPTIMIZERS
 from paper_repro.optim.base import Perturbing
 from paper_repro.optim.closure import Closure, needed
+from paper_repro.optim.plain import PlainSGD
 
 __all__ = ["SAF", "reference"]
 
@@ -143,7 +144,7 @@ def reference(
     ``gradient(w, samples, term)`` that of the mean loss plus ``term`` of the outputs.
     """
     w = [x.clone() for x in weights]
-    velocity: list[Tensor] | None = None
+    sgd = PlainSGD(lr, momentum, weight_decay)
     history: dict[int, list[Tensor]] = {}
     t = 0
     while True:
@@ -161,13 +162,7 @@ def reference(
         g = gradient(w, samples, term)
         for i, row in zip(samples, outputs(w, samples), strict=True):
             history.setdefault(i, []).append(row.detach().clone())
-        decayed = [d + weight_decay * x for d, x in zip(g, w, strict=True)]
-        velocity = (
-            decayed
-            if velocity is None
-            else [momentum * v + d for v, d in zip(velocity, decayed, strict=True)]
-        )
-        w = [x - lr * v for x, v in zip(w, velocity, strict=True)]
+        w = sgd.step(w, g)
         t += 1
         yield [x.clone() for x in w]
 

@@ -15,6 +15,7 @@ from paper_repro.optim import OPTIMIZERS
 from paper_repro.optim.ascent import copies
 from paper_repro.optim.base import Perturbing, global_norm, radius_over_norm
 from paper_repro.optim.batchnorm import still_batch_norm
+from paper_repro.optim.plain import PlainSGD
 
 __all__ = ["SAM", "reference"]
 
@@ -37,8 +38,11 @@ class SAM(Perturbing):
 
     Where the two passes must be driven by hand (accumulation, ``GradScaler``), call
     :meth:`first_step` after the first backward pass and ``step()`` without a closure after the
-    second. Where a ``GradScaler`` may skip that, call :meth:`eval` after it: it returns to w if
-    the step was skipped and does nothing otherwise.
+    second, and run the second forward pass ``with still_batch_norm():`` (of this package), or
+    batch-norm statistics move twice. With a ``GradScaler`` leave the gradients scaled for
+    :meth:`first_step`, which their scale does not change: ``unscale_`` counts once a step and
+    belongs after the second pass. Where the scaler may skip the step, call :meth:`eval` after it:
+    it returns to w if the step was skipped and does nothing otherwise.
 
     Args:
         base: the optimizer that takes the step.
@@ -79,7 +83,7 @@ class SAM(Perturbing):
         self.eval()
         loss = self._run(closure)
         if any(group["rho"] for group in self.param_groups):
-            self.first_step()
+            self._ascend(self._norm())
             with still_batch_norm(self.model):
                 self._run(closure)
         self.second_step()
@@ -87,9 +91,24 @@ class SAM(Perturbing):
 
     @torch.no_grad()
     def first_step(self, zero_grad: bool = False) -> None:
-        """Move the parameters to w + ε along their gradients at w."""
+        """Move the parameters to w + ε along their gradients at w.
+
+        Where the gradients are not finite (a ``GradScaler``'s scale was too large) there is no
+        such direction, and the parameters stay at w: at any other place the second forward pass
+        would leave NaN in batch-norm statistics.
+        """
         self.eval()
-        live = self._live()
+        norm = self._norm()
+        if bool(torch.isfinite(norm)):
+            self._ascend(norm)
+        else:
+            self._hold()
+        if zero_grad:
+            self.zero_grad()
+
+    def _norm(self) -> Tensor:
+        """‖T_w g‖ over all parameters together."""
+        self._live()  # refuses what has no norm here
         lengths: list[Tensor] = []
         for group in self.param_groups:
             moving = [p for p in group["params"] if p.grad is not None]
@@ -97,8 +116,15 @@ class SAM(Perturbing):
             if group["adaptive"] and moving:
                 gradients = list(torch._foreach_mul(torch._foreach_abs(moving), gradients))
             lengths += gradients
-        norm = global_norm(lengths)
-        self._moved, self._weights = live, copies(live)
+        return global_norm(lengths)
+
+    def _hold(self) -> None:
+        """Remember w: a second step is due."""
+        self._moved = self._live()
+        self._weights = copies(self._moved)
+
+    def _ascend(self, norm: Tensor) -> None:
+        self._hold()
         for group in self.param_groups:
             moving = [p for p in group["params"] if p.grad is not None]
             if not moving or not group["rho"]:
@@ -108,8 +134,6 @@ class SAM(Perturbing):
             if group["adaptive"]:
                 torch._foreach_mul_(step, torch._foreach_mul(moving, moving))
             torch._foreach_add_(moving, step)
-        if zero_grad:
-            self.zero_grad()
 
     @torch.no_grad()
     def second_step(self, zero_grad: bool = False) -> None:
@@ -162,7 +186,7 @@ def reference(
 ) -> Iterator[list[Tensor]]:
     """SAM around SGD, written for reading: yields w_1, w_2, ... for ever."""
     w = [x.clone() for x in weights]
-    velocity: list[Tensor] | None = None
+    sgd = PlainSGD(lr, momentum, weight_decay)
     while True:
         g = gradient(w)
         size = [x.abs() if adaptive else torch.ones_like(x) for x in w]
@@ -171,13 +195,7 @@ def reference(
             x + rho * t * t * d / norm if norm > 0 else x
             for x, t, d in zip(w, size, g, strict=True)
         ]
-        decayed = [d + weight_decay * x for d, x in zip(gradient(u), w, strict=True)]
-        velocity = (
-            decayed
-            if velocity is None
-            else [momentum * v + d for v, d in zip(velocity, decayed, strict=True)]
-        )
-        w = [x - lr * v for x, v in zip(w, velocity, strict=True)]
+        w = sgd.step(w, gradient(u))
         yield [x.clone() for x in w]
 
 

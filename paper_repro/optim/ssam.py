@@ -15,6 +15,7 @@ from paper_repro.optim import OPTIMIZERS
 from paper_repro.optim.ascent import ascend, displaced
 from paper_repro.optim.base import Perturbing, global_norm
 from paper_repro.optim.batchnorm import still_batch_norm
+from paper_repro.optim.plain import PlainSGD
 
 __all__ = ["SSAM", "reference"]
 
@@ -207,7 +208,7 @@ def reference(
 ) -> Iterator[list[Tensor]]:
     """SSAM around SGD, written for reading: yields w_1, w_2, ... for ever."""
     w = [x.clone() for x in weights]
-    velocity: list[Tensor] | None = None
+    sgd = PlainSGD(lr, momentum, weight_decay)
     generator = torch.Generator().manual_seed(seed)
     on: set[int] = set()
     t = 0
@@ -230,13 +231,7 @@ def reference(
         mask = torch.tensor([float(i in on) for i in range(len(size))]).to(w[0])
         parts = mask.split([x.numel() for x in w])
         u = [x + rho * m.view(x.shape) * d / norm for x, d, m in zip(w, g, parts, strict=True)]
-        decayed = [d + weight_decay * x for d, x in zip(gradient(u), w, strict=True)]
-        velocity = (
-            decayed
-            if velocity is None
-            else [momentum * v + d for v, d in zip(velocity, decayed, strict=True)]
-        )
-        w = [x - lr * v for x, v in zip(w, velocity, strict=True)]
+        w = sgd.step(w, gradient(u))
         t += 1
         yield [x.clone() for x in w]
 

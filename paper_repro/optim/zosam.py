@@ -15,6 +15,7 @@ from paper_repro.optim.ascent import displaced
 from paper_repro.optim.base import Perturbing, global_norm, radius_over_norm
 from paper_repro.optim.batchnorm import still_batch_norm
 from paper_repro.optim.closure import Closure, needed
+from paper_repro.optim.plain import PlainSGD
 
 __all__ = ["ZOSAM", "gaussian", "reference"]
 
@@ -158,7 +159,7 @@ def reference(
 ) -> Iterator[list[Tensor]]:
     """ZO-SAM around SGD, written for reading: yields w_1, w_2, ... for ever."""
     w = [x.clone() for x in weights]
-    velocity: list[Tensor] | None = None
+    sgd = PlainSGD(lr, momentum, weight_decay)
     generator = torch.Generator().manual_seed(seed)
     while True:
         estimate = [torch.zeros_like(x) for x in w]
@@ -170,13 +171,7 @@ def reference(
             estimate = [e + slope * d / directions for e, d in zip(estimate, n, strict=True)]
         norm = sum(float((e * e).sum()) for e in estimate) ** 0.5
         u = [x + rho * e / norm if norm > 0 else x for x, e in zip(w, estimate, strict=True)]
-        decayed = [d + weight_decay * x for d, x in zip(gradient(u), w, strict=True)]
-        velocity = (
-            decayed
-            if velocity is None
-            else [momentum * v + d for v, d in zip(velocity, decayed, strict=True)]
-        )
-        w = [x - lr * v for x, v in zip(w, velocity, strict=True)]
+        w = sgd.step(w, gradient(u))
         yield [x.clone() for x in w]
 
 

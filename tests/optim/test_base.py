@@ -58,6 +58,12 @@ def test_what_cannot_be_wrapped():
         S2SAM(mlp().parameters())
     with pytest.raises(UserError, match="S2SAM is already"):
         SAM(S2SAM(sgd))
+    with pytest.raises(UserError, match="SAM cannot wrap LBFGS"):
+        SAM(torch.optim.LBFGS(mlp().parameters()))
+    with pytest.raises(UserError, match="negate the loss instead of maximize=True"):
+        S2SAM(torch.optim.SGD(mlp().parameters(), lr=0.1, maximize=True))
+    with pytest.raises(UserError, match="instead of maximize"):
+        SAM(sgd).add_param_group({"params": mlp().parameters(), "maximize": True})
 
 
 @wrappers

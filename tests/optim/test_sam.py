@@ -224,6 +224,39 @@ def test_a_step_that_grad_scaler_skips_leaves_weights_and_state(base):
     assert same_state(snapshot(model, optimizer), snapshot(clean, other))
 
 
+def test_an_overflow_in_the_first_pass_leaves_no_nan_in_batch_norm():
+    model = convnet()
+    optimizer = SAM(BASES["momentum"](model.parameters()), rho=0.5)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8)
+    batch = images(1)[0]
+    w = clones(model)
+    scaler.scale(backward_loss(model, batch)).backward()
+    model[0].weight.grad[0, 0] = torch.inf
+    optimizer.first_step(zero_grad=True)
+    assert equal(w, model.parameters())  # no direction to look along
+    statistics = [b.clone() for b in model.buffers()]
+    with still_batch_norm():
+        scaler.scale(backward_loss(model, batch)).backward()
+    assert equal(statistics, model.buffers())
+    assert all(b.isfinite().all() for b in model.buffers())
+    model[0].weight.grad[0, 0] = torch.inf
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.eval()
+    assert equal(w, model.parameters())
+
+    # A second pass without an overflow is a step, of the base optimizer's own.
+    model[0].weight.grad = torch.full_like(model[0].weight, torch.inf)
+    optimizer.first_step(zero_grad=True)
+    backward(model, batch)
+    optimizer.step()
+    assert not equal(w, model.parameters()) and all(p.isfinite().all() for p in model.parameters())
+
+
+def backward_loss(model, batch):
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+
 def test_a_closure_step_after_a_skipped_one_starts_at_w():
     model, clean = mlp(), mlp()
     optimizer = SAM(BASES["momentum"](model.parameters()), rho=0.5)
