@@ -63,8 +63,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if "step" in parts:
         for precision in ("float32",) if quick else ("float32", "bf16"):
             name = f"step {precision}"
-            results[name] = step.measure(data, precision=precision, rounds=rounds(40), **size)
+            results[name] = step.measure(data, precision=precision, rounds=rounds(60), **size)
             show(f"A training step with SGD, S2-SAM and SAM, {precision}", results[name])
+        if device.type == "cuda":
+            results["step replayed"] = step.measure(
+                data, precision="bf16", graph=True, rounds=rounds(40), **size
+            )
+            show("The same, bf16, replayed as CUDA graphs", results["step replayed"])
     if "loop" in parts:
         results["loop"] = loop.measure(data, rounds=rounds(20), **size)
         show("The training loop against a plain one", results["loop"])

@@ -98,7 +98,13 @@ def ceilings(device: torch.device, rounds: int) -> dict[str, Spread]:
         a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
         work[f"{name} TFLOP/s"] = lambda a=a, b=b: a @ b  # type: ignore[misc]
         amount[f"{name} TFLOP/s"] = 2 * n**3 / 1e12
-    seconds = interleaved(work, rounds, 3, device)
+    # As convolutions do by default: TF32 where the GPU has it.
+    tf32 = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+    try:
+        seconds = interleaved(work, rounds, 3, device)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = tf32
     return {name: spread([amount[name] / s for s in values]) for name, values in seconds.items()}
 
 

@@ -37,8 +37,11 @@ def measure(
     ):
         switches[switch] = True
         contenders[label] = PlainLoop(data, **switches, **size)
-    for label, precision in (("ours", "float32"), ("ours, bf16 autocast", "bf16")):
-        trainer = Trainer(config("s2sam", model, batch_size, precision), data)
+    ours = {"ours": ("float32", False), "ours, bf16 autocast": ("bf16", False)}
+    if device.type == "cuda":
+        ours["ours, bf16 autocast, replayed"] = ("bf16", True)
+    for label, (precision, graph) in ours.items():
+        trainer = Trainer(config("s2sam", model, batch_size, precision), data, graph=graph)
         contenders[label] = Stepper(trainer)
     seconds = interleaved(contenders, rounds, warmup, device)
     return {

@@ -35,7 +35,8 @@ def packing(root: Path | None, device: torch.device, quick: bool) -> dict[str, A
     counts = (1, 2) if device.type == "cpu" else (1, 2, 4, 8)
     turns, seconds = (1, 0.3) if quick else (5, 15.0)
     with tempfile.TemporaryDirectory() as scratch:
-        place = Workplace(data=root, runs=Path(scratch), device=str(device))
+        graph = device.type == "cuda"
+        place = Workplace(data=root, runs=Path(scratch), device=str(device), graph=graph)
         for name in ("smoke",) if quick else ("smoke", "cpu"):
             config = _typical(name)
             rates: dict[int, list[float]] = {jobs: [] for jobs in counts}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from paper_repro import data as datasets
 from paper_repro.config import RunConfig
@@ -13,6 +13,7 @@ from paper_repro.packing import best, measured
 from paper_repro.profiles import Profile
 from paper_repro.registry import Registry, Spec
 from paper_repro.runs import Workplace
+from paper_repro.sparse import METHODS
 from paper_repro.sweep import Outcome, missing, sweep
 
 __all__ = ["STAGES", "Campaign", "Report", "Stage", "plan"]
@@ -63,7 +64,7 @@ def plan(tables: Registry, size: Profile, stages: Sequence[Stage] = STAGES) -> l
             continue
         runs = tables.build(Spec(stage.table), profile=size).runs()
         wanted = [config for config in runs if _belongs(config, stage, size)]
-        wanted.sort(key=lambda c: (_rank(c.seed, size.seeds), c.parent() is not None))
+        wanted.sort(key=lambda c: (size.rank(c), c.parent() is not None))
         for config in wanted:
             ordered.setdefault(config.fingerprint, config)
     return list(ordered.values())
@@ -73,10 +74,6 @@ def _belongs(config: RunConfig, stage: Stage, size: Profile) -> bool:
     if stage.dataset is not None and config.dataset != size.datasets.get(stage.dataset):
         return False
     return not stage.first or config.seed == size.seeds[0]
-
-
-def _rank(seed: int, seeds: Sequence[int]) -> int:
-    return seeds.index(seed) if seed in seeds else len(seeds)
 
 
 @dataclass(frozen=True)
@@ -123,7 +120,7 @@ class Campaign:
         """The number of processes to use in a campaign of that length, and what was measured."""
         window = min(_WINDOW, 0.02 * seconds)
         until = self.started + _MEASURING * seconds
-        rates = measured(self.todo[0], self.place, window, until)
+        rates = measured(_typical(self.todo), self.place, window, until)
         return best(rates), rates
 
     def run(self, seconds: float, jobs: int) -> Report:
@@ -136,6 +133,12 @@ class Campaign:
         runs = sum(n / length[name] for name, n in outcome.epochs.items() if name in length)
         left = len(missing(self.wanted, self.place))
         return Report(outcome, runs, time.monotonic() - self.started, left)
+
+
+def _typical(todo: Sequence[RunConfig]) -> RunConfig:
+    """A run to measure speed with: the first that needs no other run's weights to start from."""
+    alone = (config for config in todo if config.parent() is None)
+    return next(alone, replace(todo[0], method=METHODS.spec("dense")))
 
 
 def _with_data(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -163,6 +164,14 @@ class GraphedStep:
 
     def _capture(self, body: Callable[[], None]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self.stream):
-            body()
+        # A collection during the capture could free another run's graph, which CUDA forbids then.
+        gc.collect()
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            with torch.cuda.graph(graph, stream=self.stream):
+                body()
+        finally:
+            if collecting:
+                gc.enable()
         return graph.replay

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import threading
@@ -25,6 +26,7 @@ __all__ = ["best", "images_per_second", "measured"]
 
 _STEPS = 20  # in an epoch of the measurement
 _PATIENCE = 600.0  # seconds for a process to load its data and warm up
+_HURRIED = 60.0  # the same, where the time for measuring is over
 _WORTH = 1.05  # a doubling that gains less than this is the last one tried
 _CLOSE = 0.97  # of the best is good enough for fewer processes
 
@@ -58,7 +60,7 @@ def measured(
     for jobs in _doublings(os.cpu_count() or 1):
         if rates and until is not None and time.monotonic() > until:
             return rates
-        rate = images_per_second(config, place, jobs, seconds)
+        rate = images_per_second(config, place, jobs, seconds, until)
         if rate is None:  # out of memory, most likely
             break
         rates[jobs] = rate
@@ -70,9 +72,14 @@ def measured(
 
 
 def images_per_second(
-    config: RunConfig, place: Workplace, jobs: int, seconds: float
+    config: RunConfig, place: Workplace, jobs: int, seconds: float, until: float | None = None
 ) -> float | None:
-    """What ``jobs`` processes train together; None if one of them fails."""
+    """What ``jobs`` processes train together; None if one of them fails or is not ready in time."""
+
+    def patience() -> float:
+        left = math.inf if until is None else until - time.monotonic()
+        return min(_PATIENCE, max(_HURRIED, left))
+
     context = multiprocessing.get_context("spawn")
     threads = max(1, (os.cpu_count() or 1) // jobs)
     workers: list[tuple[Any, Connection]] = []
@@ -84,14 +91,14 @@ def images_per_second(
             theirs.close()
             workers.append((process, ours))
         for _, connection in workers:  # all are warm
-            if not connection.poll(_PATIENCE):
+            if not connection.poll(patience()):
                 return None
             connection.recv()
         for _, connection in workers:
             connection.send("go")
         total = 0.0
         for _, connection in workers:
-            if not connection.poll(_PATIENCE + seconds):
+            if not connection.poll(patience() + seconds):
                 return None
             total += connection.recv()
         return total

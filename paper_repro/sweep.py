@@ -130,6 +130,8 @@ class _Sweep:
                 for connection in wait(list(busy), left):
                     self._hear(busy[connection])  # type: ignore[index]
         finally:
+            for worker in self.workers:  # all at once: leaving a GPU takes each of them a while
+                worker.terminate()
             for worker in self.workers:
                 worker.stop()
 
@@ -243,9 +245,13 @@ class _Worker:
         with contextlib.suppress(OSError):  # a process that died is noticed when it is heard
             self.connection.send((config, place, need_weights))
 
+    def terminate(self) -> None:
+        """Tell the process to end; :meth:`stop` waits for it."""
+        self.process.terminate()
+
     def stop(self) -> None:
         """End the process, whatever it does: runs are written so that this loses an epoch."""
-        self.process.terminate()
+        self.terminate()
         self.process.join(10)
         if self.process.is_alive():
             self.process.kill()

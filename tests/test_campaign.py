@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from paper_repro import packing
+from paper_repro import campaign as module
 from paper_repro.campaign import STAGES, Campaign, Stage, plan
 from paper_repro.data import download
 from paper_repro.errors import UserError
@@ -229,74 +229,18 @@ def test_killed_at_a_random_time_it_ends_as_if_never_stopped(tmp_path):
     assert {r.status for r in records} == {"finished"}
 
 
-# -- processes at once ---------------------------------------------------------------------------
-
-
-def test_the_fewest_processes_close_to_the_best_are_chosen():
-    assert packing.best({1: 100.0, 2: 180.0, 4: 184.0}) == 2
-    assert packing.best({1: 100.0, 2: 90.0}) == 1
-    assert packing.best({1: 100.0, 2: 150.0, 4: 250.0}) == 4
-    assert packing.best({}) == 1
-
-
-@pytest.fixture
-def rates(monkeypatch):
-    """Made-up rates instead of measured ones; ``asked`` lists the numbers of processes tried."""
-    asked = []
-
-    def measure(config, place, jobs, seconds):
-        asked.append(jobs)
-        return measure.rates.get(jobs)
-
-    measure.rates, measure.asked = {1: 100.0, 2: 190.0, 4: 300.0, 8: 305.0, 16: 900.0}, asked
-    monkeypatch.setattr(packing, "images_per_second", measure)
-    monkeypatch.setattr(packing.os, "cpu_count", lambda: 16)
-    return measure
-
-
-def test_processes_are_doubled_until_it_does_not_pay(rates, tmp_path):
-    assert packing.measured(run(), place(tmp_path)) == {1: 100.0, 2: 190.0, 4: 300.0, 8: 305.0}
-    assert rates.asked == [1, 2, 4, 8]
-
-
-def test_no_more_processes_than_cores_are_tried(rates, tmp_path, monkeypatch):
-    monkeypatch.setattr(packing.os, "cpu_count", lambda: 2)
-    assert list(packing.measured(run(), place(tmp_path))) == [1, 2]
-
-
-def test_a_measurement_is_remembered_for_the_same_kind_of_run(rates, tmp_path):
-    first = packing.measured(run(), place(tmp_path))
-    rates.asked.clear()
-    assert packing.measured(run("rigl", seed=1), place(tmp_path)) == first
-    assert not rates.asked
-    packing.measured(replace(run(), batch_size=16), place(tmp_path))
-    assert rates.asked
-
-
-def test_a_damaged_memory_of_measurements_is_made_again(rates, tmp_path):
-    (tmp_path / "runs" / "cache").mkdir(parents=True)
-    (tmp_path / "runs" / "cache" / "packing.json").write_text("[1")
-    assert packing.measured(run(), place(tmp_path))
-
-
-def test_numbers_that_do_not_fit_into_memory_end_the_search(rates, tmp_path):
-    rates.rates = {1: 100.0}
-    assert packing.measured(run(), place(tmp_path)) == {1: 100.0}
-    assert rates.asked == [1, 2]
-
-
-def test_a_measurement_that_takes_too_long_is_cut_short_and_not_remembered(rates, tmp_path):
-    past = time.monotonic() - 1
-    assert packing.measured(run(), place(tmp_path), until=past) == {1: 100.0}
-    packing.measured(run(), place(tmp_path))
-    assert rates.asked == [1, 1, 2, 4, 8]
-
-
-def test_training_processes_report_their_speed_and_a_broken_one_is_noticed(tmp_path):
-    rate = packing.images_per_second(run(), place(tmp_path), jobs=1, seconds=0.2)
-    assert rate is not None and rate > 1
-    broken = place(tmp_path, device="nowhere")
-    assert packing.images_per_second(run(), broken, jobs=1, seconds=0.2) is None
+def test_speed_is_measured_with_a_run_that_can_start_alone(tmp_path, monkeypatch):
+    # A round whose parent is done is missing without it, and cannot be trained from nothing.
+    measured = []
+    monkeypatch.setattr(module, "measured", lambda config, *_: measured.append(config) or {1: 9.0})
+    work = Campaign([chain(), run("rigl")], place(tmp_path))
+    work.todo = [chain(), run("rigl")]
+    assert work.jobs(10.0) == (1, {1: 9.0}) and measured.pop() == run("rigl")
+    work.todo = [chain()]
+    work.jobs(10.0)
+    dense = measured.pop()
+    assert dense.method.name == "dense" and dense.parent() is None
+    assert replace(dense, method=chain().method) == chain()
 
 
 # -- the command line ----------------------------------------------------------------------------

@@ -143,6 +143,9 @@ class Fake:
         self.given.append((config.fingerprint, need_weights))
         self.theirs.send("")
 
+    def terminate(self):
+        pass
+
     def stop(self):
         self.connection.close()
 

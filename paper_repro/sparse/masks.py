@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,26 @@ from paper_repro.errors import UserError
 from paper_repro.sparse.distribution import prunable
 
 __all__ = ["Masks"]
+
+
+@dataclass
+class _Gate:
+    open: bool = False
+
+
+def _masking(factor: Tensor, gate: _Gate) -> Callable[[Tensor], None]:
+    """A gradient hook of a weight.
+
+    It must not refer to the :class:`Masks`, which hold the weight: the garbage collector does not
+    see what a weight's hooks refer to, so neither of them would ever be freed.
+    """
+
+    @torch.no_grad()
+    def mask_gradient(weight: Tensor) -> None:
+        if not gate.open and weight.grad is not None:
+            weight.grad.mul_(factor)
+
+    return mask_gradient
 
 
 class Masks:
@@ -55,21 +75,21 @@ class Masks:
             name: torch.empty_like(weights[name], requires_grad=False).copy_(mask)
             for name, mask in masks.items()
         }
-        #: While true, gradients pass unmasked: a topology update is about to read them.
-        self.open = False
+        self._gate = _Gate()
         self._hooks = [
-            weight.register_post_accumulate_grad_hook(self._hook(name))
+            weight.register_post_accumulate_grad_hook(_masking(self._factors[name], self._gate))
             for name, weight in self.weights.items()
         ]
         self.apply()
 
-    def _hook(self, name: str) -> Any:
-        @torch.no_grad()
-        def mask_gradient(weight: Tensor) -> None:
-            if not self.open and weight.grad is not None:
-                weight.grad.mul_(self._factors[name])
+    @property
+    def open(self) -> bool:
+        """While true, gradients pass unmasked: a topology update is about to read them."""
+        return self._gate.open
 
-        return mask_gradient
+    @open.setter
+    def open(self, value: bool) -> None:
+        self._gate.open = value
 
     def __getitem__(self, name: str) -> Tensor:
         """The boolean mask of a weight (a fresh tensor)."""
