@@ -100,7 +100,9 @@ class RunConfig:
 
         Raises:
             UserError: it is not such a dictionary, or something in it is missing, unknown or out
-                of range. Nothing is filled in: what has a default is in the dictionary too.
+                of range. Nothing is filled in but options younger than the run
+                (:meth:`paper_repro.registry.Registry.before`): what has a default is in the
+                dictionary too.
         """
         if not isinstance(plain, Mapping):
             raise UserError(f"a run's config is a dictionary, not {type(plain).__name__}")
@@ -111,6 +113,7 @@ class RunConfig:
             if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
                 raise UserError(f"the {name} of a run's config has no name")
             options = {option: value for option, value in given.items() if option != "name"}
+            options = {**registry.before(given["name"]), **options}
             known = set(registry.defaults(given["name"]))
             _same_names(f"{registry.kind} {given['name']!r}", set(options), known)
             values[name] = registry.spec(given["name"], **options)
@@ -118,8 +121,18 @@ class RunConfig:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits that address the run: the start of its config's SHA-256."""
-        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        """16 hex digits that address the run: the start of its config's SHA-256.
+
+        An option that a method or optimizer got later is left out where it asks for what all runs
+        did before, so that their records stay theirs.
+        """
+        plain = self.to_dict()
+        for name, registry in _REGISTRIES.items():
+            before = registry.before(plain[name]["name"])
+            plain[name] = {
+                k: v for k, v in plain[name].items() if k not in before or v != before[k]
+            }
+        canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     @property

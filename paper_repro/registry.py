@@ -146,6 +146,17 @@ class Registry(Mapping[str, T], Generic[T]):
             }
         )
 
+    def before(self, name: str) -> Mapping[str, Scalar]:
+        """Options that a member got after runs of it were recorded, and what those runs did.
+
+        A member says so in an attribute ``OPTION_BEFORE = {"option": value}``. Records that lack
+        the option are read with that value, and a run that asks for it has their fingerprint; the
+        option's default may be another.
+        """
+        known = self.defaults(name)
+        before: Mapping[str, Scalar] = getattr(self[name], "OPTION_BEFORE", {})
+        return {option: value for option, value in before.items() if option in known}
+
     def spec(self, name: str, **options: Scalar) -> Spec:
         """A member's name with all of its options, the given ones over the defaults.
 

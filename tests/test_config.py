@@ -1,4 +1,6 @@
 import dataclasses
+import hashlib
+import inspect
 import json
 
 import pytest
@@ -65,6 +67,36 @@ def test_the_fingerprint_covers_every_option():
 
     assert run(distribution="erk") != run()
     assert paper_run(optimizer=OPTIMIZERS.spec("s2sam", rho=0.06)).fingerprint != run()
+
+
+def test_an_option_younger_than_a_record_leaves_the_record_its_run(monkeypatch):
+    old = paper_run().to_dict()
+    assert old["method"]["distribution"] == "uniform"
+    fingerprint = paper_run().fingerprint
+    # As if the option had come later, and all runs before had been "erk".
+    monkeypatch.setattr(METHODS["random"], "OPTION_BEFORE", {"distribution": "erk"}, raising=False)
+    del old["method"]["distribution"]
+    then = RunConfig.from_dict(old)
+    assert then.method["distribution"] == "erk"
+    assert then == paper_run(method=METHODS.spec("random", sparsity=0.9, distribution="erk"))
+    # Left out of what is hashed where it is as before, and only there.
+    canonical = json.dumps(old, sort_keys=True, separators=(",", ":"))
+    assert then.fingerprint == hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    assert paper_run().fingerprint == fingerprint != then.fingerprint
+    assert RunConfig.from_dict(then.to_dict()) == then
+
+
+def test_options_before_are_options_of_the_right_type():
+    for registry in (METHODS, OPTIMIZERS):
+        for name in registry:
+            before = registry.before(name)
+            needed = {
+                option: {"sparsity": 0.9, "round": 1}[option]
+                for option, default in registry.defaults(name).items()
+                if default is inspect.Parameter.empty
+            }
+            spec = registry.spec(name, **needed, **before)
+            assert all(spec[option] == value for option, value in before.items())
 
 
 def test_a_default_said_and_unsaid_is_one_run():

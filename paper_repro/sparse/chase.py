@@ -147,7 +147,7 @@ class Chase(DynamicMethod):
         grow = self.target + extra - sum(int(k.count_nonzero()) for k in kept.values())
         grow = min(grow, sum(int(s.count_nonzero()) for s in space.values()))
         grown = keep_largest_globally(
-            {name: self._gradient(name).abs() for name in space}, grow, space
+            {name: self.gradient(name).abs() for name in space}, grow, space
         )
         return {name: kept[name] | grown[name] for name in kept}
 
@@ -160,10 +160,6 @@ class Chase(DynamicMethod):
                 s[keep_largest(s, floor, active[name])] = math.inf
         available = sum(int(a.count_nonzero()) for a in active.values())
         return keep_largest_globally(score, min(keep, available), active)
-
-    def _gradient(self, name: str) -> Tensor:
-        weight = self.masks.weights[name]
-        return torch.zeros_like(weight) if weight.grad is None else weight.grad
 
     def _room(self) -> dict[str, Tensor]:
         """Where weights may be: everywhere but in removed channels."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -115,10 +114,5 @@ class GraNet(DynamicMethod):
             active = int(mask.count_nonzero())
             dropped = math.ceil(rate * active)
             kept = keep_largest(size[name], active - dropped, mask)
-            new[name] = kept | keep_largest(self.growth_score(name), dropped, ~kept)
+            new[name] = kept | keep_largest(self.gradient(name).abs(), dropped, ~kept)
         return new
-
-    def growth_score(self, name: str) -> Tensor:
-        """What ranks the positions to grow in a layer: the largest grow."""
-        weight = self.masks.weights[name]
-        return torch.zeros_like(weight) if weight.grad is None else weight.grad.abs()

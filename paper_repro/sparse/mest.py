@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from paper_repro.errors import UserError
+from paper_repro.registry import Scalar
 from paper_repro.sparse import METHODS
 from paper_repro.sparse.distribution import layer_counts, prunable
 from paper_repro.sparse.masks import Masks
@@ -27,8 +31,7 @@ class MEST(DynamicMethod):
     prunes each layer's smallest scores down to a sparsity above the target and grows back to the
     target at random. That sparsity steps towards the target at 100/160 and 130/160 of the
     training; after the latter the topology is fixed. At no time is the network denser than asked.
-    A position pruned and regrown in the same update keeps its value and momentum, as in RigL; the
-    authors' code starts it from 0 (2 % of the pruned positions at 90 % sparsity).
+    What is grown starts from 0, a position pruned in the same update too, as in the authors' code.
 
     Args:
         model: the network at initialisation.
@@ -40,8 +43,13 @@ class MEST(DynamicMethod):
         first_stop: fraction of the training at which the second stage begins.
         second_stop: fraction of the training at which the topology is fixed.
         gradient_weight: λ of the score |w| + λ|g|; g under S2-SAM is the gradient at u.
+        regrown: ``zero`` or ``keep``: what a position pruned and grown in the same update (2 % of
+            the pruned ones at 90 % sparsity) starts from, 0 or, as in RigL, its value and momentum.
         seed: of the growth.
     """
+
+    # The first records are of runs in which such positions kept their values.
+    OPTION_BEFORE: ClassVar[Mapping[str, Scalar]] = {"regrown": "keep"}
 
     def __init__(
         self,
@@ -55,8 +63,11 @@ class MEST(DynamicMethod):
         first_stop: float = 100 / 160,
         second_stop: float = 130 / 160,
         gradient_weight: float = 0.0,
+        regrown: str = "zero",
         seed: int = 0,
     ) -> None:
+        if regrown not in ("zero", "keep"):
+            raise UserError(f"MEST's regrown is zero or keep, not {regrown!r}")
         if updates < 1 or not 0 <= first_stop <= second_stop <= 1 or gradient_weight < 0:
             raise UserError(
                 "MEST needs updates >= 1, 0 <= first_stop <= second_stop <= 1 and "
@@ -65,6 +76,7 @@ class MEST(DynamicMethod):
             )
         super().__init__(model, optimizer, seed)
         self.gradient_weight = gradient_weight
+        self.regrown = regrown
         self.period = max(1, round(total_steps / updates))
         self.stops = (first_stop * total_steps, second_stop * total_steps)
         self.target = self.sparse_layers(sparsity, distribution)
@@ -81,21 +93,27 @@ class MEST(DynamicMethod):
 
     def choose(self, t: int) -> dict[str, Tensor]:
         lower = self.lower[0 if t + 1 < self.stops[0] else 1]
-        new: dict[str, Tensor] = {}
-        for name in self.masks:
-            kept = keep_largest(self.score(name), lower[name], self.masks[name])
-            grown = keep_random(
-                kept.shape, self.target[name] - lower[name], self.generator, among=~kept
-            )
-            new[name] = kept | grown
-        return new
+        kept = {
+            name: keep_largest(self.score(name), lower[name], self.masks[name])
+            for name in self.masks
+        }
+        if self.regrown == "zero":
+            self.prune(kept)
+        return self.grow(kept, self.target)
+
+    def grow(self, kept: dict[str, Tensor], counts: Mapping[str, int]) -> dict[str, Tensor]:
+        """``kept`` and random positions beside it, ``counts[name]`` active ones in all."""
+        grown = {}
+        for name, mask in kept.items():
+            missing = counts[name] - int(mask.sum())
+            grown[name] = mask | keep_random(mask.shape, missing, self.generator, among=~mask)
+        return grown
 
     def score(self, name: str) -> Tensor:
         """|w| + λ|g| of a layer's weights: the smallest are pruned."""
         score = self.weight(name).abs()
-        gradient = self.masks.weights[name].grad
-        if self.gradient_weight and gradient is not None:
-            score = score + self.gradient_weight * gradient.abs()
+        if self.gradient_weight:
+            score = score + self.gradient_weight * self.gradient(name).abs()
         return score
 
 

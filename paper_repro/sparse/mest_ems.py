@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from paper_repro.sparse import METHODS
 from paper_repro.sparse.distribution import check_sparsity, layer_counts
 from paper_repro.sparse.mest import MEST
-from paper_repro.sparse.select import keep_largest, keep_random
+from paper_repro.sparse.select import keep_largest
 
 __all__ = ["MESTEMS", "grown_sparsities"]
 
@@ -78,7 +78,7 @@ class MESTEMS(MEST):
             self.upper.append({name: max(k, counts[name]) for name, k in self.target.items()})
         self.upper.append(self.target)
         self.last = max(1, math.ceil(self.stops[1]))
-        self.masks.replace(self._grow(self.masks.state_dict(), self.upper[self._stage(0)]))
+        self.masks.replace(self.grow(self.masks.state_dict(), self.upper[self._stage(0)]))
 
     def _stage(self, done: int) -> int:
         """0, 1, or 2 for the last, once ``done`` steps are taken."""
@@ -93,16 +93,8 @@ class MESTEMS(MEST):
             name: keep_largest(self.score(name), k, self.masks[name])
             for name, k in self.target.items()
         }
-        # Adopted at once, so that a position pruned and regrown starts from 0 like any other.
-        self.moved += self.masks.replace(kept)
-        return self._grow(kept, self.upper[self._stage(t + 1)])
-
-    def _grow(self, kept: dict[str, Tensor], counts: dict[str, int]) -> dict[str, Tensor]:
-        return {
-            name: mask
-            | keep_random(mask.shape, counts[name] - self.target[name], self.generator, ~mask)
-            for name, mask in kept.items()
-        }
+        self.prune(kept)
+        return self.grow(kept, self.upper[self._stage(t + 1)])
 
     def facts(self) -> dict[str, Any]:
         return {

@@ -169,6 +169,19 @@ class DynamicMethod(SparseMethod):
         self.moved += self.masks.replace(self.choose(t))
         self.updates += 1
 
+    def gradient(self, name: str) -> Tensor:
+        """The gradient of a masked layer's weights, taken where they stand; 0 if there is none."""
+        weight = self.masks.weights[name]
+        return torch.zeros_like(weight) if weight.grad is None else weight.grad
+
+    @torch.no_grad()
+    def prune(self, kept: Mapping[str, Tensor]) -> None:
+        """Within ``choose``: adopt ``kept`` at once, so that what is grown then starts from 0.
+
+        Without it a position that an update drops and grows again keeps its value and momentum.
+        """
+        self.moved += self.masks.replace(kept)
+
     def state_dict(self) -> dict[str, Any]:
         return {
             **super().state_dict(),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -42,6 +42,9 @@ class RigL(DynamicMethod):
 
     replaces_step = True
 
+    #: Whether a position dropped and regrown in the same update goes on where it was.
+    keeps_regrown: ClassVar[bool] = True
+
     def __init__(
         self,
         model: nn.Module,
@@ -75,16 +78,19 @@ class RigL(DynamicMethod):
         return self.alpha / 2 * (1 + math.cos(math.pi * t / self.end))
 
     def choose(self, t: int) -> dict[str, Tensor]:
-        new: dict[str, Tensor] = {}
-        for name in self.masks:
-            old = self.masks[name]
-            active = int(old.count_nonzero())
-            dropped = int(self.drop_fraction(t) * active)
-            kept = keep_largest(self.weight(name).abs(), active - dropped, old)
-            new[name] = kept | keep_largest(self.growth_score(name), dropped, ~kept)
-        return new
+        kept: dict[str, Tensor] = {}
+        dropped: dict[str, int] = {}
+        for name, active in self.masks.counts().items():
+            dropped[name] = int(self.drop_fraction(t) * active)
+            score = self.weight(name).abs()
+            kept[name] = keep_largest(score, active - dropped[name], self.masks[name])
+        if not self.keeps_regrown:
+            self.prune(kept)
+        return {
+            name: mask | keep_largest(self.growth_score(name), dropped[name], ~mask)
+            for name, mask in kept.items()
+        }
 
     def growth_score(self, name: str) -> Tensor:
         """What ranks the positions to grow in a layer: the largest grow."""
-        weight = self.masks.weights[name]
-        return torch.zeros_like(weight) if weight.grad is None else weight.grad.abs()
+        return self.gradient(name).abs()

@@ -18,8 +18,9 @@ class SET(RigL):
     """Every epoch, in each layer, drop the fraction ζ of smallest |w| and grow as many at random.
 
     Dropping ranks by |w|, as later implementations do; the original drops the smallest positive
-    and the largest negative weights. The update follows the optimizer's step at an epoch's end,
-    the last epoch's excepted.
+    and the largest negative weights. What is grown starts from 0, a position dropped in the same
+    update too. The update follows the optimizer's step at an epoch's end, the last epoch's
+    excepted.
 
     Args:
         model: the network at initialisation.
@@ -34,6 +35,7 @@ class SET(RigL):
     """
 
     replaces_step = False
+    keeps_regrown = False
 
     def __init__(
         self,

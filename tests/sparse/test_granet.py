@@ -70,8 +70,8 @@ def test_an_update_against_a_plain_version(t):
 def test_the_update_replaces_the_step_and_sees_dense_gradients():
     method = granet()
     seen = []
-    method.growth_score = lambda name: (
-        seen.append(method.masks.weights[name].grad.clone()) or (GraNet.growth_score(method, name))
+    method.gradient = lambda name: (
+        seen.append(method.masks.weights[name].grad.clone()) or GraNet.gradient(method, name)
     )
     data = images(6)
     for batch in data[:5]:

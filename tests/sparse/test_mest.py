@@ -46,6 +46,7 @@ def test_the_papers_schedule(sparsity, stages):
     assert due == [5 * steps_per_epoch * k for k in range(1, 26)]
     for epochs, stage in ((5, 0), (95, 0), (100, 1), (125, 1)):
         method.target = method.lower[stage]  # so that growth adds nothing to what pruning leaves
+        method.masks.replace({name: torch.ones_like(method.masks[name]) for name in method.masks})
         for mask in method.choose(epochs * steps_per_epoch - 1).values():
             assert int(mask.sum()) == max(1, round((1 - stages[stage]) * mask.numel()))
 
@@ -70,11 +71,13 @@ def test_prunes_the_smallest_scores_and_grows_at_random(wrap, gradient_weight):
     ever = {name: method.masks[name] for name in method.masks}
 
     def watched(t):
-        new = choose(t)
         lower = method.lower[0 if t + 1 < 20 else 1]
+        expected = {}
         for name, p in method.masks.weights.items():
             score = method.weight(name).detach().abs() + gradient_weight * p.grad.abs()
-            kept = keep_largest(score, lower[name], method.masks[name])
+            expected[name] = keep_largest(score, lower[name], method.masks[name])
+        new = choose(t)
+        for name, kept in expected.items():
             assert new[name][kept].all()
             assert int(new[name].sum()) == method.target[name] > lower[name]
             ever[name] |= new[name]
@@ -106,3 +109,8 @@ def test_lower_counts_never_exceed_the_target():
 def test_bad_options(options):
     with pytest.raises(UserError, match="MEST needs updates"):
         begin(**options)
+
+
+def test_a_bad_start_of_what_is_regrown():
+    with pytest.raises(UserError, match="regrown is zero or keep, not 'no'"):
+        begin(regrown="no")

@@ -1,0 +1,82 @@
+"""What a position starts from that one topology update drops and grows again."""
+
+import pytest
+import torch
+from toys import BASES, convnet, images, train
+
+from paper_repro.optim import S2SAM
+from paper_repro.sparse import METHODS
+
+#: Start from 0, as everything that is grown.
+AFRESH = {
+    "set": {"zeta": 0.9},
+    "set-itop": {"delta_t": 4, "death_rate": 0.9},
+    "mest": {"distribution": "erk"},
+    "mest-ems": {"distribution": "erk"},
+}
+#: Go on with value and momentum.
+GO_ON = {
+    "rigl": {"delta_t": 4, "alpha": 0.9},
+    "rigl-itop": {"delta_t": 4, "death_rate": 0.9},
+    "mest": {"distribution": "erk", "regrown": "keep"},
+}
+STEPS = 32
+
+wraps = pytest.mark.parametrize(
+    "wrap", [lambda base: base, lambda base: S2SAM(base, rho=2.0)], ids=["sgd", "s2sam"]
+)
+
+
+def train_and_compare(wrap, name, options):
+    """Trains, and counts over all updates the positions that stay active, by what became of them.
+
+    Returns how many went on as they were and how many were set to 0.
+    """
+    model = convnet()
+    optimizer = wrap(BASES["momentum"](model.parameters()))
+    method = METHODS.build(
+        METHODS.spec(name, sparsity=0.4, **options),
+        model=model,
+        optimizer=optimizer,
+        total_steps=STEPS,
+        steps_per_epoch=4,
+        seed=0,
+    )
+    update, counts = method.update, [0, 0]
+
+    def held(layer):
+        momentum = optimizer.state[method.masks.weights[layer]]["momentum_buffer"]
+        return torch.stack([method.weight(layer), momentum]).clone()
+
+    def watched(t):
+        active = method.masks.state_dict()
+        before = {layer: held(layer) for layer in method.masks}
+        update(t)
+        for layer, old in before.items():
+            now, mask = held(layer), method.masks[layer]
+            assert not now[:, ~mask].any()
+            assert not now[:, mask & ~active[layer]].any()
+            stay = mask & active[layer] & (old != 0).all(0)
+            same, zero = (now == old).all(0) & stay, (now == 0).all(0) & stay
+            assert torch.equal(same | zero, stay)
+            counts[0] += int(same.sum())
+            counts[1] += int(zero.sum())
+
+    method.update = watched
+    train(model, optimizer, images(STEPS))
+    assert method.updates > 3
+    return counts
+
+
+@wraps
+@pytest.mark.parametrize("name", AFRESH)
+def test_it_starts_from_zero(wrap, name):
+    same, zero = train_and_compare(wrap, name, AFRESH[name])
+    assert same > 100 and zero > 20
+
+
+@wraps
+@pytest.mark.parametrize("name", GO_ON)
+def test_it_goes_on(wrap, name):
+    same, zero = train_and_compare(wrap, name, GO_ON[name])
+    assert same > 100 and zero == 0
