@@ -24,7 +24,7 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup table1 ablation-sam ablation-ratio ablation-lrr ablation-sweep ablation-rho \
-  ablation-released theory bench status test test-all lint format clean
+  ablation-released claims theory bench status test test-all lint format clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ ablation-rho: $(READY) ## S2-SAM's radius over two decades
 
 ablation-released: $(READY) ## How much of the gain each deviation of the released code explains
 	$(call sweep,$@)
+
+claims: $(READY) ## The paper's claims and what the records so far say of each (trains nothing)
+	@$(RUN) -m paper_repro table $@ --profile $(PROFILE)
 
 theory: $(READY) ## Check the paper's statements and proofs; writes theory/report.md (FAST=1: a minute)
 	@echo "== checking the theory"

@@ -145,12 +145,12 @@ def _method(size: Profile, name: str, sparsity: float | None, given: dict[str, S
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    size, table = profile(options.profile), _table(options)
+    size, table = _with_seeds(options), _table(options)
     for registry, names in ((METHODS, options.methods), (OPTIMIZERS, options.optimizers)):
         for name in names:
             registry[name]
     place = _place(options)
-    wanted = [c for c in table.runs() if _selected(c, options)]
+    wanted = sorted((c for c in table.runs() if _selected(c, options)), key=size.rank)
     if not wanted:
         raise UserError(f"no run of {options.table} fits that selection")
     todo = missing(wanted, place)

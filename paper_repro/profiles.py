@@ -48,6 +48,10 @@ class Profile:
     prune_ratio: float = 0.2
     threads: int | None = None
 
+    def rank(self, config: RunConfig) -> int:
+        """Orders runs by their seeds: a sweep cut short then has whole comparisons of the first."""
+        return self.seeds.index(config.seed) if config.seed in self.seeds else len(self.seeds)
+
     def method(self, name: str, **options: Scalar) -> Spec:
         """A sparse method at this size; ``options`` win over the profile's."""
         return METHODS.spec(name, **{**self.methods.get(name, {}), **options})
@@ -123,7 +127,7 @@ PROFILES: Mapping[str, Profile] = _frozen(
                 evidence=True,
                 datasets=_frozen({"cifar10": "cifar10"}),
                 models=_frozen({"resnet32x2": "resnet20"}),
-                seeds=(0,),
+                seeds=(0, 1, 2),
                 settings=_frozen({"epochs": 12, "precision": "bf16"}),
                 methods=_frozen(
                     {

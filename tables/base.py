@@ -6,9 +6,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from paper_repro.config import RunConfig
-from paper_repro.records import Record
+from paper_repro.records import Record, Records
 
-__all__ = ["Cell", "Delta", "MeanDelta", "Row", "Table", "best_accuracy", "last_accuracy"]
+__all__ = [
+    "Cell",
+    "Delta",
+    "Entry",
+    "MeanDelta",
+    "Row",
+    "Table",
+    "Words",
+    "best_accuracy",
+    "last_accuracy",
+]
 
 
 def last_accuracy(record: Record) -> float | None:
@@ -17,7 +27,11 @@ def last_accuracy(record: Record) -> float | None:
 
 
 def best_accuracy(record: Record) -> float | None:
-    """Test accuracy (%) of the best epoch, as the released code reports it."""
+    """Test accuracy (%) of the best epoch, as the released code reports it.
+
+    Of the epochs in which the network was as sparse as after the last one: some methods are denser
+    for a while.
+    """
     return record.accuracy("best")
 
 
@@ -56,11 +70,21 @@ class MeanDelta:
 
 
 @dataclass(frozen=True)
+class Words:
+    """What the records say in words, such as a verdict."""
+
+    say: Callable[[Records], str]
+
+
+Entry = Cell | Delta | MeanDelta | Words
+
+
+@dataclass(frozen=True)
 class Row:
     """A line of the table: its labels and one entry per column."""
 
     labels: tuple[str, ...]
-    entries: tuple[Cell | Delta | MeanDelta, ...]
+    entries: tuple[Entry, ...]
 
 
 @dataclass(frozen=True)

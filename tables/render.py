@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from paper_repro.files import write_text
 from paper_repro.profiles import Profile
 from paper_repro.records import Record, Records
-from tables.base import Delta, MeanDelta, Table
+from tables.base import Delta, Entry, MeanDelta, Row, Table, Words
 from tables.stats import Summary, summarise
 
 __all__ = ["csv", "latex", "markdown", "write"]
@@ -26,13 +26,17 @@ _DELTA = (
     "(number of pairs)."
 )
 _MEAN_DELTA = (
-    "mean Δ: mean of the rows' Δ, [95 % t-interval over the rows] (number of rows that have one)."
+    "mean Δ: mean of the rows' Δ, [95 % t-interval over the rows] if each of them has two or more "
+    "pairs (number of rows that have one)."
 )
 _GAPS = (
-    "–: nothing measured yet. failed: every run of the cell did (for want of memory or the like). "
-    "diverged: a loss of theirs became infinite."
+    "–: nothing measured yet. failed: no run of the cell finished, and those tried failed (for "
+    "want of memory or the like). diverged: a loss of theirs became infinite."
 )
-_PUBLISHED = "[paper x]: the published number, in the paper's setting."
+_PUBLISHED = (
+    "[paper x]: the published number, in the paper's setting; the authors' code reports the epoch "
+    "that is best on the test images."
+)
 
 
 def text(summary: Summary, published: float | None = None, digits: int = 2) -> str:
@@ -64,7 +68,9 @@ def _grid(
         [
             *row.labels,
             *(
-                text(
+                entry.say(records)
+                if isinstance(entry, Words)
+                else text(
                     summarise(entry, records, value),
                     entry.published if paper else None,
                     getattr(entry, "digits", 2),
@@ -78,8 +84,11 @@ def _grid(
 
 def _legend(table: Table, profile: Profile) -> list[str]:
     """How to read the entries that this table has."""
-    kinds = {type(entry) for row in table.rows for entry in row.entries}
-    published = any(entry.published is not None for row in table.rows for entry in row.entries)
+    entries = [e for row in table.rows for e in row.entries if not isinstance(e, Words)]
+    if not entries:
+        return []
+    kinds = {type(entry) for entry in entries}
+    published = any(entry.published is not None for entry in entries)
     return [
         _CELL,
         *([_DELTA] if Delta in kinds else []),
@@ -92,6 +101,8 @@ def _legend(table: Table, profile: Profile) -> list[str]:
 def _state(table: Table, records: Records) -> list[str]:
     """What there is: how many runs, and on what they were trained."""
     wanted = list(table.runs())
+    if not wanted:
+        return []
     there = [record for config in wanted if (record := records.get(config)) is not None]
     counts = Counter(record.status for record in there)
     lost = [f"{counts[status]} {status}" for status in ("failed", "diverged") if counts[status]]
@@ -115,7 +126,7 @@ def markdown(table: Table, records: Records, profile: Profile) -> str:
         parts.append(_WARNING.format(name=profile.name, about=profile.about))
     parts.append(_github(table, _grid(table, records, table.value, profile.evidence)))
     for title, value in table.alternatives:
-        parts += [f"## {title}", _github(table, _grid(table, records, value, False))]
+        parts += [f"## {title}", _github(table, _grid(table, records, value, profile.evidence))]
     notes = [*_legend(table, profile), *table.notes, *_state(table, records)]
     parts += ["## Notes", "\n".join(f"- {note}" for note in notes)]
     return "\n\n".join(parts) + "\n"
@@ -136,6 +147,7 @@ _TEX = str.maketrans(
         "±": r"$\pm$",
         "–": "--",
         "²": "$^2$",
+        "³": "$^3$",
         "Δ": r"$\Delta$",
         "λ": r"$\lambda$",
         "ρ": r"$\rho$",
@@ -163,7 +175,8 @@ def latex(table: Table, records: Records, profile: Profile) -> str:
         f"Profile {profile.name}: {profile.about}.",
         *([] if profile.evidence else [_NO_EVIDENCE]),
         *_legend(table, profile),
-        _state(table, records)[0],
+        *table.notes,
+        *_state(table, records)[:1],
     ]
     return "\n".join(
         [
@@ -196,18 +209,33 @@ def _tex(text: str) -> str:
 def csv(table: Table, records: Records, profile: Profile) -> str:
     """One line an entry: labels, column, numbers, and the fingerprints of its runs.
 
+    ``value`` names what is read from a record: the table's own value first, then its alternatives.
     ``published`` is the paper's number; where the profile is no evidence it is left empty.
     """
     width = len(table.rows[0].labels)
-    lines = []
-    for row in table.rows:
-        for header, entry in zip(table.headers[width:], row.entries, strict=True):
-            summary = summarise(entry, records, table.value)
+    lines: list[dict[str, object]] = []
+    for value in (table.value, *(value for _, value in table.alternatives)):
+        for row, header, entry in _entries(table, width):
+            if isinstance(entry, Words):
+                lines.append(
+                    {
+                        "profile": profile.name,
+                        **dict(zip(table.headers[:width], row.labels, strict=True)),
+                        "column": header,
+                        "words": entry.say(records),
+                    }
+                )
+                continue
+            own = getattr(entry, "value", None)
+            if own is not None and value is not table.value:
+                continue  # reads the same in every alternative
+            summary = summarise(entry, records, value)
             lines.append(
                 {
                     "profile": profile.name,
                     **dict(zip(table.headers[:width], row.labels, strict=True)),
                     "column": header,
+                    "value": (own or value).__name__,
                     "mean": summary.mean,
                     "std": summary.std,
                     "n": summary.n,
@@ -223,6 +251,12 @@ def csv(table: Table, records: Records, profile: Profile) -> str:
     import pandas as pd
 
     return pd.DataFrame(lines).to_csv(index=False)
+
+
+def _entries(table: Table, width: int) -> Iterator[tuple[Row, str, Entry]]:
+    for row in table.rows:
+        for header, entry in zip(table.headers[width:], row.entries, strict=True):
+            yield row, header, entry
 
 
 def write(table: Table, records: Records, profile: Profile, folder: Path) -> list[Path]:

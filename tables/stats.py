@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from paper_repro.records import Record, Records
 from tables.base import Cell, Delta, MeanDelta
 
-__all__ = ["Summary", "summarise"]
+__all__ = ["Summary", "by_seed", "interval", "summarise"]
 
 Value = Callable[[Record], float | None]
 
@@ -26,7 +26,8 @@ class Summary:
         missing: runs without a record; for a mean of differences, differences without a value.
         failed: runs that failed for want of memory or the like; a later sweep tries them again.
         diverged: runs of which a loss became infinite; they have no accuracy.
-        low, high: 95 % t-interval of a difference's mean; None for n < 2.
+        low, high: 95 % t-interval of a difference's mean; None for n < 2, and for a mean of
+            differences if one of them is of a single seed.
         difference: whether this is a difference, shown with its sign.
     """
 
@@ -48,11 +49,24 @@ def summarise(entry: Cell | Delta | MeanDelta, records: Records, value: Value) -
         return _summary(list(found.values.values()), found.absent)
     if isinstance(entry, Delta):
         ours, theirs = (_read(c, records, value) for c in (entry.treatment, entry.baseline))
-        pairs = [ours.values[s] - theirs.values[s] for s in ours.values if s in theirs.values]
+        pairs = list(by_seed(entry, records, value).values())
         return _summary(pairs, ours.absent + theirs.absent, difference=True)
     parts = [summarise(delta, records, value) for delta in entry.deltas]
     absent = Counter(_why_absent(part) for part in parts if part.mean is None)
-    return _summary([p.mean for p in parts if p.mean is not None], absent, difference=True)
+    whole = _summary([p.mean for p in parts if p.mean is not None], absent, difference=True)
+    if any(part.n == 1 for part in parts):
+        # Rows of one seed share its initial weights and its order of the images: they are no
+        # independent samples, and an interval over them would be too narrow.
+        return replace(whole, low=None, high=None)
+    return whole
+
+
+def by_seed(entry: Cell | Delta, records: Records, value: Value) -> dict[int, float]:
+    """A cell's values, or a difference's, by seed; seeds that lack one are left out."""
+    if isinstance(entry, Cell):
+        return _read(entry, records, value).values
+    ours, theirs = (by_seed(c, records, value) for c in (entry.treatment, entry.baseline))
+    return {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
 
 
 @dataclass(frozen=True)
@@ -85,12 +99,7 @@ def _why_absent(summary: Summary) -> str:
 
 def _summary(values: Sequence[float], absent: Counter[str], difference: bool = False) -> Summary:
     mean, std, n = _moments(values)
-    low = high = None
-    if difference and mean is not None and std is not None:
-        from scipy import stats  # here, so that a machine that only trains does without
-
-        half = float(stats.t.ppf(0.975, n - 1)) * std / math.sqrt(n)
-        low, high = mean - half, mean + half
+    low, high = interval(values) if difference and n > 1 else (None, None)
     return Summary(
         mean,
         std,
@@ -102,6 +111,16 @@ def _summary(values: Sequence[float], absent: Counter[str], difference: bool = F
         high=high,
         difference=difference,
     )
+
+
+def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Student's t-interval of the mean of two or more independent values."""
+    from scipy import stats  # here, so that a machine that only trains does without
+
+    mean, std, n = _moments(values)
+    assert mean is not None and std is not None
+    half = float(stats.t.ppf(0.5 + confidence / 2, n - 1)) * std / math.sqrt(n)
+    return mean - half, mean + half
 
 
 def _moments(values: Sequence[float]) -> tuple[float | None, float | None, int]:

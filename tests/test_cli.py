@@ -12,6 +12,7 @@ from workplaces import made_body, tiny, workplace
 from paper_repro import arguments, cli, progress
 from paper_repro.files import exclusive
 from paper_repro.runs import execute
+from paper_repro.sweep import Outcome
 from paper_repro.train import Trainer
 
 HERE = Path(__file__).parents[1]
@@ -145,6 +146,16 @@ def test_run_trains_once_and_then_says_that_there_is_a_record(capsys, monkeypatc
     assert status_of(*RIGL) == 0
     again = capsys.readouterr().out.splitlines()
     assert again == [*first[:2], "It has a record already and is not trained again.", first[-1]]
+
+
+def test_a_sweep_trains_one_seed_of_everything_before_the_next(monkeypatch):
+    asked = []
+    monkeypatch.setattr(cli, "sweep", lambda wanted, *_: asked.extend(wanted) or Outcome())
+    assert status_of("sweep", "table1", "--methods", "rigl", "mest", "--seeds", "7", "3") == 0
+    seeds, methods = [c.seed for c in asked], [c.method.name for c in asked]
+    half = len(asked) // 2
+    assert seeds == [7] * half + [3] * half
+    assert methods[:half] == methods[half:] and set(methods[:half]) == {"rigl", "mest"}
 
 
 def test_a_run_that_diverges_is_said_and_ends_with_status_1(capsys):

@@ -25,6 +25,7 @@ from paper_repro.errors import UserError
 from paper_repro.files import Busy, exclusive, load_tensors, save_tensors, worker_in
 from paper_repro.optim import OPTIMIZERS
 from paper_repro.runs import attempt, execute, prepare, record_failure
+from paper_repro.sparse import METHODS
 from paper_repro.train import Trainer
 
 
@@ -59,6 +60,7 @@ def test_a_run_leaves_a_record_its_log_and_its_weights(tmp_path):
     assert [line["epoch"] for line in body["curve"]] == [1, 2]
     assert body["accuracy"]["last"] == body["curve"][-1]["test_accuracy"]
     assert body["accuracy"]["best"] == max(line["test_accuracy"] for line in body["curve"])
+    assert body["speed"]["gradients_per_step"] == 1 and body["speed"]["forwards_per_step"] == 0
     assert body["sparsity"]["asked"] == 0.9
     assert body["sparsity"]["masked_layers"] == pytest.approx(0.9, abs=1e-3)
     assert body["flops"]["inference"] < body["flops"]["inference_dense"]
@@ -70,6 +72,19 @@ def test_a_run_leaves_a_record_its_log_and_its_weights(tmp_path):
         "config.json", "lock", "log.jsonl", "weights.pt",
     }  # fmt: skip
     assert len((place.folder(config) / "log.jsonl").read_text().splitlines()) == 2
+
+
+def test_the_best_epoch_is_one_in_which_the_network_was_as_sparse_as_in_the_end(
+    tmp_path, monkeypatch
+):
+    # Made-up test accuracies: the best while MEST(EM&S) is still denser than asked.
+    accuracies = iter([99.0, 98.0, 97.0, 96.0, 50.0, 60.0, 55.0])
+    monkeypatch.setattr(Trainer, "evaluate", lambda self: (1.0, next(accuracies)))
+    config = tiny(method=METHODS.spec("mest-ems", sparsity=0.9), epochs=7)
+    body = execute(config, workplace(tmp_path)).body
+    sparsities = [line["sparsity"] for line in body["curve"]]
+    assert [s == sparsities[-1] for s in sparsities] == [False] * 5 + [True] * 2
+    assert body["accuracy"] == {"last": 55.0, "best": 60.0}
 
 
 def test_two_trainings_of_a_run_agree_bit_for_bit(tmp_path):

@@ -50,8 +50,8 @@ def made_body(last=90.0, best=91.0, dirty=False, commit="c0ffee"):
         "reason": None,
         "accuracy": {"last": last, "best": best},
         "curve": [
-            {"epoch": 1, "test_accuracy": best},
-            {"epoch": 2, "test_accuracy": last},
+            {"epoch": 1, "test_accuracy": best, "sparsity": 0.9},
+            {"epoch": 2, "test_accuracy": last, "sparsity": 0.9},
         ],
         "environment": {"commit": commit, "dirty": dirty, "device": "a device", "torch": "2.13.0"},
     }

@@ -107,9 +107,23 @@ def test_a_mean_of_differences_averages_over_rows_and_not_over_runs(records):
     rows += [Delta(cell(1, batch_size=11), Cell()), Delta(failing, Cell())]
     found = summarise(MeanDelta(tuple(rows)), records, last_accuracy)
     assert found.mean == 0.5 and found.n == 2 and found.std == pytest.approx(math.sqrt(4.5))
-    half = 12.706204736432095 * math.sqrt(4.5) / math.sqrt(2)
-    assert found.low == pytest.approx(0.5 - half) and found.high == pytest.approx(0.5 + half)
+    assert (found.low, found.high) == (None, None)  # a row of one seed
     assert (found.missing, found.failed) == (1, 1)
+
+
+def test_a_mean_of_differences_of_several_seeds_each_has_an_interval(records):
+    rows = []
+    for batch_size, gains in ((8, (1.0, 3.0)), (9, (-1.0, -1.0))):
+        theirs, ours = cell(2, batch_size=batch_size, **SGD), cell(2, batch_size=batch_size)
+        fill(records, theirs.runs, (50.0, 50.0))
+        fill(records, ours.runs, [50.0 + gain for gain in gains])
+        rows.append(Delta(ours, theirs))
+    found = summarise(
+        MeanDelta((*rows, Delta(cell(1, batch_size=10), Cell()))), records, last_accuracy
+    )
+    half = 12.706204736432095 * math.sqrt(4.5) / math.sqrt(2)
+    assert found.mean == 0.5 and found.missing == 1
+    assert found.low == pytest.approx(0.5 - half) and found.high == pytest.approx(0.5 + half)
 
 
 def test_a_cells_own_value_wins_over_the_tables(records):
