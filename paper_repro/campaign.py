@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from paper_repro import data as datasets
 from paper_repro.config import RunConfig
 from paper_repro.errors import UserError
-from paper_repro.packing import best, measured
+from paper_repro.packing import best, faster, measured
 from paper_repro.profiles import Profile
 from paper_repro.registry import Registry, Spec
 from paper_repro.runs import Workplace
@@ -117,10 +117,15 @@ class Campaign:
         self.todo = missing(usable, place)
 
     def jobs(self, seconds: float) -> tuple[int, Mapping[int, float]]:
-        """The number of processes to use in a campaign of that length, and what was measured."""
+        """The number of processes to use in a campaign of that length, and what was measured.
+
+        On CUDA also finds out whether to replay steps; ``place.graph`` says so afterwards.
+        """
         window = min(_WINDOW, 0.02 * seconds)
         until = self.started + _MEASURING * seconds
-        rates = measured(_typical(self.todo), self.place, window, until)
+        config = _typical(self.todo)
+        self.place = faster(config, self.place, window, until)
+        rates = measured(config, self.place, window, until)
         return best(rates), rates
 
     def run(self, seconds: float, jobs: int) -> Report:

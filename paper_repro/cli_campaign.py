@@ -82,7 +82,8 @@ def run_campaign(options: argparse.Namespace, place: Workplace, tables: Registry
     if jobs is None:
         jobs, rates = campaign.jobs(seconds)
         each = ", ".join(f"{n}: {rate:.0f}" for n, rate in rates.items())
-        print(f"{jobs} processes at once (images/s by number of processes: {each})")
+        how = ", steps replayed as CUDA graphs" if campaign.place.graph else ""
+        print(f"{jobs} processes at once{how} (images/s by number of processes: {each})")
         sys.stdout.flush()
     report = campaign.run(seconds, jobs)
     kind = "GPU-hour" if place.device != "cpu" else "hour"

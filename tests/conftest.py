@@ -1,6 +1,25 @@
-"""One hypothesis profile for every test: no deadline, because machines differ in speed."""
+"""What every test shares: hypothesis without a deadline, since machines differ in speed."""
 
+from collections import Counter
+
+import pytest
 from hypothesis import settings
+
+from paper_repro.train import Trainer
 
 settings.register_profile("repro", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("repro")
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """How many epochs of each run are trained from now on, by fingerprint."""
+    counts = Counter()
+    original = Trainer.run_epoch
+
+    def run_epoch(self):
+        counts[self.config.fingerprint] += 1
+        return original(self)
+
+    monkeypatch.setattr(Trainer, "run_epoch", run_epoch)
+    return counts

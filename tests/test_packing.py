@@ -82,3 +82,27 @@ def test_a_process_that_is_not_ready_in_time_is_not_waited_for(tmp_path, monkeyp
     past = time.monotonic() - 1
     assert packing.images_per_second(tiny(), workplace(tmp_path), 1, 0.2, until=past) is None
     assert time.monotonic() - past < 30
+
+
+def test_steps_are_replayed_where_that_works_and_is_faster(tmp_path, monkeypatch):
+    rates, asked = {}, []
+
+    def measure(config, place, jobs, seconds, until=None):
+        asked.append((place.graph, jobs))
+        return rates.get(place.graph)
+
+    monkeypatch.setattr(packing, "images_per_second", measure)
+    monkeypatch.setattr(packing, "_key", lambda config, place: f"{place.graph}")
+    for replayed, launched, chosen in ((900.0, 500.0, True), (400.0, 500.0, False)):
+        rates.update({True: replayed, False: launched})
+        place = workplace(tmp_path / f"{chosen}", device="cuda")
+        assert packing.faster(tiny(), place) == replace(place, graph=chosen)
+        assert asked == [(True, 1), (False, 1)]
+        asked.clear()
+        assert packing.faster(tiny(), place).graph is chosen and not asked  # remembered
+    del rates[True]  # the capture fails here
+    broken = workplace(tmp_path / "broken", device="cuda:1")
+    assert packing.faster(tiny(), broken).graph is False
+    asked.clear()
+    for place in (workplace(tmp_path), workplace(tmp_path, device="cuda", graph=True)):
+        assert packing.faster(tiny(), place) == place and not asked

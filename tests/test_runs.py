@@ -1,28 +1,18 @@
 import os
-import random
-import signal
-import subprocess
-import sys
-from collections import Counter
-from pathlib import Path
 
 import pytest
 import torch
 from workplaces import (
-    PROCESSES,
-    execute_and_tell,
     lottery,
     made_body,
     outcome,
     tiny,
-    until,
-    untimed,
     workplace,
 )
 
 from paper_repro import files, runs
 from paper_repro.errors import UserError
-from paper_repro.files import Busy, exclusive, load_tensors, save_tensors, worker_in
+from paper_repro.files import Busy, exclusive, load_tensors, save_tensors
 from paper_repro.optim import OPTIMIZERS
 from paper_repro.runs import attempt, execute, prepare, record_failure
 from paper_repro.sparse import METHODS
@@ -35,20 +25,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture
-def trained(monkeypatch):
-    """How many epochs of each run are trained from now on, by fingerprint."""
-    counts = Counter()
-    original = Trainer.run_epoch
-
-    def run_epoch(self):
-        counts[self.config.fingerprint] += 1
-        return original(self)
-
-    monkeypatch.setattr(Trainer, "run_epoch", run_epoch)
-    return counts
 
 
 def test_a_run_leaves_a_record_its_log_and_its_weights(tmp_path):
@@ -141,30 +117,6 @@ def test_two_runs_at_once_in_one_folder_are_refused(tmp_path, monkeypatch):
     assert place.records.get(tiny()) is None
 
 
-def stop_after(epochs):
-    """A progress callback that ends the run as Ctrl-C would."""
-
-    def progress(config, epoch):
-        if epoch == epochs:
-            raise KeyboardInterrupt
-
-    return progress
-
-
-@pytest.mark.parametrize(
-    "config", [tiny(epochs=3), lottery(0.75, optimizer=OPTIMIZERS.spec("sgd"))], ids=str
-)
-def test_an_interrupted_run_goes_on_and_ends_as_if_never_stopped(tmp_path, trained, config):
-    whole, cut = workplace(tmp_path / "whole"), workplace(tmp_path / "cut")
-    execute(config, whole)
-    trained.clear()
-    with pytest.raises(KeyboardInterrupt):
-        execute(config, cut, stop_after(1))
-    execute(config, cut)
-    assert outcome(config, cut) == outcome(config, whole)
-    assert all(n == config.epochs for n in trained.values())  # no epoch twice
-
-
 def test_sparsities_of_one_chain_share_its_rounds_and_every_round_is_recorded(tmp_path, trained):
     place = workplace(tmp_path)
     wanted = [lottery(0.5), lottery(0.7), lottery(0.75)]
@@ -229,37 +181,6 @@ def test_a_measurement_that_is_not_finite_does_not_lose_the_run(tmp_path, monkey
     assert [line["diagnostics"] for line in curve] == [{"sharpness": None}] * 2
 
 
-def spoil(checkpoint, how):
-    state = load_tensors(checkpoint)
-    if how == "damaged":
-        checkpoint.write_bytes(checkpoint.read_bytes()[:-50])
-    elif how == "of another run":
-        save_tensors(checkpoint, {**state, "fingerprint": "0123456789abcdef"})
-    elif how == "of another version":
-        save_tensors(checkpoint, {k: v for k, v in state.items() if k != "method"})
-    elif how == "of another network":
-        save_tensors(checkpoint, {**state, "model": {}})
-    else:
-        save_tensors(checkpoint, [1, 2])
-
-
-@pytest.mark.parametrize(
-    "how",
-    ["damaged", "of another run", "of another version", "of another network", "something else"],
-)
-def test_a_checkpoint_that_cannot_be_used_is_named_and_left_alone(tmp_path, how):
-    place = workplace(tmp_path)
-    with pytest.raises(KeyboardInterrupt):
-        execute(tiny(), place, stop_after(1))
-    checkpoint = place.folder(tiny()) / "checkpoint.pt"
-    spoil(checkpoint, how)
-    before = checkpoint.read_bytes()
-    with pytest.raises(UserError, match=r"checkpoint\.pt .*delete it to train") as caught:
-        execute(tiny(), place)
-    assert "\n" not in str(caught.value)
-    assert checkpoint.read_bytes() == before and place.records.get(tiny()) is None
-
-
 @pytest.mark.parametrize("content", [b"not tensors", None])
 def test_weights_of_a_parent_that_cannot_be_used_are_named(tmp_path, content):
     place, child = workplace(tmp_path), lottery(0.5)
@@ -291,79 +212,3 @@ def test_data_that_is_missing_is_found_out_before_processes_start(tmp_path):
     empty = tmp_path / "data"
     with pytest.raises(UserError, match=r"data folder .* does not exist"):
         prepare([tiny(), tiny(dataset="cifar10")], workplace(tmp_path, data=empty))
-
-
-def announced(told):
-    lines = told.read_text().splitlines() if told.exists() else []
-    return [int(line.split()[1]) for line in lines]
-
-
-def test_a_run_killed_at_any_moment_loses_at_most_the_epoch_in_flight(tmp_path):
-    config = tiny(epochs=5, train_size=224)
-    whole, cut = workplace(tmp_path / "whole"), workplace(tmp_path / "cut")
-    execute(config, whole)
-    pace = random.Random(0)
-    seconds = sum(line["seconds"] for line in whole.records.get(config).body["curve"])
-    reached, killed = 0, 0
-    for attempt_number in range(20):
-        told = tmp_path / f"told{attempt_number}"
-        process = PROCESSES.Process(target=execute_and_tell, args=(config, cut, told), daemon=True)
-        process.start()
-        until(lambda p=process, t=told: announced(t) or not p.is_alive())
-        if killed < 3:
-            process.join(pace.uniform(0, seconds / 2))
-        else:
-            process.join()
-        if process.is_alive():
-            killed += 1
-            os.kill(process.pid, signal.SIGKILL)
-            process.join()
-        if announced(told):
-            assert announced(told)[0] >= reached  # it went on where the one before was
-            reached = announced(told)[-1]
-        if cut.records.done(config):
-            break
-    assert killed >= 2 and reached == config.epochs
-    assert outcome(config, cut) == outcome(config, whole)
-
-
-def trains(process, folder):
-    return any(worker_in(run) == f"pid {process.pid}" for run in folder.glob("*"))
-
-
-@pytest.mark.slow
-def test_the_command_killed_again_and_again_ends_as_if_never_stopped(tmp_path):
-    pace = random.Random(1)
-    here = Path(__file__).parents[1]
-
-    def command(folder):
-        return subprocess.Popen(
-            [
-                *(sys.executable, "-m", "paper_repro", "run", "--method", "lt"),
-                *("--sparsity", "0.75", "--epochs", "3", "--threads", "1"),
-                *("--runs", str(folder / "runs"), "--results", str(folder / "results")),
-            ],
-            cwd=here,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert command(whole).wait(300) == 0
-    kills = 0
-    while True:
-        process = command(cut)
-        until(lambda p=process: p.poll() is not None or trains(p, cut / "runs"))
-        try:
-            process.wait(pace.uniform(0.0, 4.0) if kills < 8 else None)
-            break
-        except subprocess.TimeoutExpired:
-            kills += 1
-            process.kill()
-            process.wait()
-    assert process.returncode == 0 and kills >= 3
-    done = list(workplace(whole).records)
-    assert len(done) == 3
-    for record in done:
-        assert outcome(record.config, workplace(cut)) == outcome(record.config, workplace(whole))
-    assert untimed(done[0].body["curve"])
