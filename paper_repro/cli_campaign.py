@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from paper_repro.archive import export_records, import_records
 from paper_repro.campaign import Campaign, plan
 from paper_repro.errors import UserError
+from paper_repro.mps import multi_process_service
 from paper_repro.profiles import profile
 from paper_repro.registry import Registry
 from paper_repro.runs import Workplace
@@ -35,6 +37,11 @@ def add_commands(
     campaign.add_argument("--minutes", type=float, required=True, help="that it may take in all")
     campaign.add_argument(
         "--jobs", type=_jobs, metavar="N|auto", default=None, help="processes (default: measured)"
+    )
+    campaign.add_argument(
+        "--mps",
+        action="store_true",
+        help="share an NVIDIA GPU among the processes through NVIDIA's MPS daemon",
     )
     export = commands.add_parser(
         "export",
@@ -78,6 +85,14 @@ def run_campaign(options: argparse.Namespace, place: Workplace, tables: Registry
         return 0
     print(f"{size.name}: {len(campaign.todo)} runs to train, {options.minutes:g} minutes.")
     sys.stdout.flush()
+    if options.mps and place.device == "cpu":
+        raise UserError("MPS shares an NVIDIA GPU; this campaign trains on the CPU")
+    sharing = multi_process_service(place.runs / "mps") if options.mps else nullcontext()
+    with sharing:
+        return _train(options, campaign, seconds)
+
+
+def _train(options: argparse.Namespace, campaign: Campaign, seconds: float) -> int:
     jobs = options.jobs
     if jobs is None:
         jobs, rates = campaign.jobs(seconds)
@@ -86,7 +101,7 @@ def run_campaign(options: argparse.Namespace, place: Workplace, tables: Registry
         print(f"{jobs} processes at once{how} (images/s by number of processes: {each})")
         sys.stdout.flush()
     report = campaign.run(seconds, jobs)
-    kind = "GPU-hour" if place.device != "cpu" else "hour"
+    kind = "GPU-hour" if campaign.place.device != "cpu" else "hour"
     cut = [name for name in report.outcome.epochs if name not in report.outcome.trained]
     print(
         f"{len(report.outcome.trained)} runs trained, {len(cut)} under way, "

@@ -19,6 +19,7 @@ import torch
 from paper_repro import data as datasets
 from paper_repro.config import RunConfig
 from paper_repro.files import write_json
+from paper_repro.mps import PIPES
 from paper_repro.runs import Workplace
 from paper_repro.train import Trainer
 
@@ -181,6 +182,7 @@ def _key(config: RunConfig, place: Workplace) -> str:
         config.precision,
         "compiled" if place.compile else "eager",
         "replayed" if place.graph else "launched",
+        *(["shared by MPS"] if PIPES in os.environ else []),
     )
     return ", ".join(speed)
 
