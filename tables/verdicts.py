@@ -60,7 +60,7 @@ def above(values: Sequence[float], bound: float, what: str, unit: str = "points"
     """Whether the mean of independent values is above a bound, by its 95 % t-interval."""
     n = len(values)
     if not n:
-        return Finding(NOT_MEASURED, f"no {what}")
+        return Finding(NOT_MEASURED, f"{what}: no seed has it")
     mean = sum(values) / n
     if n == 1:
         return Finding(UNDECIDED, f"{what}: {mean:+.2f} {unit} (n = 1)")

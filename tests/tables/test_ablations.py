@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from paper_repro.profiles import PROFILES
+from paper_repro.records import Records
 from paper_repro.registry import Spec
 from tables import TABLES
 from tables.base import Delta, Table
 from tables.compare import RHO
+from tables.render import latex
 
 
 def build(name: str, profile: str) -> Table:
@@ -26,6 +30,16 @@ def test_every_table_builds_at_every_size(name: str, profile: str) -> None:
     runs = list(table.runs())
     assert (runs or name == "claims") and len({c.fingerprint for c in runs}) == len(runs)
     assert all(c.profile == profile for c in runs)
+
+
+@pytest.mark.parametrize("profile", list(PROFILES))
+@pytest.mark.parametrize("name", list(TABLES))
+def test_every_table_is_latex_that_any_engine_reads(
+    tmp_path: Path, name: str, profile: str
+) -> None:
+    tex = latex(build(name, profile), Records(tmp_path), PROFILES[profile])
+    assert {c for c in tex if ord(c) > 127} == set()
+    assert tex.count("{") == tex.count("}")
 
 
 @pytest.mark.parametrize("name", list(TABLES))

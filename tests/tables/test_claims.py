@@ -73,7 +73,7 @@ def test_one_cell_of_many_that_is_below_by_chance_does_not_refute(records):
 @pytest.mark.parametrize(
     ("values", "verdict", "evidence"),
     [
-        ((), NOT_MEASURED, "no gain"),
+        ((), NOT_MEASURED, "gain: no seed has it"),
         ((3.0,), UNDECIDED, "gain: +3.00 points (n = 1)"),
         ((3.0, 3.1), HOLDS, "gain: +3.05 [+2.41, +3.69] points (n = 2)"),
         ((-3.0, -3.1), FAILS, "gain: -3.05 [-3.69, -2.41] points (n = 2)"),
