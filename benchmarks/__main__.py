@@ -18,7 +18,7 @@ from benchmarks.setup import images
 from benchmarks.timing import Spread
 from paper_repro.errors import UserError
 from paper_repro.files import write_json
-from paper_repro.records import environment
+from paper_repro.provenance import environment
 
 __all__ = ["main"]
 

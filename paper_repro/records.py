@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from paper_repro.config import RunConfig
 from paper_repro.errors import UserError
 from paper_repro.files import finite, write_json
 
-__all__ = ["STATUSES", "Record", "Records", "environment", "read"]
+__all__ = ["STATUSES", "Record", "Records", "read"]
 
 #: ``diverged`` is a result and stays; ``failed`` is a fault (no memory, ...) and is tried again.
 STATUSES = ("finished", "diverged", "failed")
@@ -116,54 +111,3 @@ def _check_body(status: str, body: dict[str, Any]) -> None:
         for which in ("last", "best"):
             if not isinstance(body["accuracy"][which], int | float):
                 raise ValueError(f"its {which} accuracy is {body['accuracy'][which]!r}")
-
-
-def environment(device: torch.device) -> dict[str, Any]:
-    """What a run runs on: commit, versions, device.
-
-    ``dirty`` is true if the package's code is not as in that commit, new files included; both
-    are None where the code does not lie in a git repository.
-    """
-    cuda = device.type == "cuda"
-    commit, dirty = _code()
-    return {
-        "commit": commit,
-        "dirty": dirty,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(device) if cuda else _processor(),
-        "device_type": device.type,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _code() -> tuple[str | None, bool | None]:
-    # Installed among other packages, the code may lie inside a repository that is not its own.
-    if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
-        return None, None
-    changes = _git("status", "--porcelain", "--untracked-files=all", "--", ".")
-    return _git("rev-parse", "HEAD"), changes != ""
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        ran = subprocess.run(
-            ["git", *arguments],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return ran.stdout.strip()
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

@@ -31,7 +31,8 @@ from paper_repro.files import (
     write_text,
 )
 from paper_repro.measure.flops import inference_flops
-from paper_repro.records import Record, Records, environment
+from paper_repro.provenance import environment
+from paper_repro.records import Record, Records
 from paper_repro.train import Diverged, Trainer
 
 __all__ = ["Workplace", "attempt", "execute", "prepare", "record_failure"]

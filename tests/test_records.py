@@ -4,13 +4,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import torch
 from workplaces import made_body, tiny
 
-from paper_repro import records as module
 from paper_repro.config import RunConfig
 from paper_repro.errors import UserError
-from paper_repro.records import Records, environment, read
+from paper_repro.records import Records, read
 
 RESULTS = Path(__file__).parents[1] / "results"
 COMMITTED = sorted(RESULTS.glob("*/*.json"))
@@ -48,6 +46,17 @@ def test_a_committed_record_is_complete_evidence(path):
             line["test_accuracy"] for line in body["curve"] if line["sparsity"] == final
         )
         assert body["environment"]["commit"]
+        where = body["environment"]
+        if "tree" in where and not where["dirty"]:
+            assert tree_of(where["commit"]) in (None, where["tree"])
+
+
+def tree_of(commit):
+    """The package's tree in a commit; None where the history is not here."""
+    ran = subprocess.run(
+        ["git", "rev-parse", f"{commit}:paper_repro"], cwd=RESULTS, capture_output=True, text=True
+    )
+    return ran.stdout.strip() if ran.returncode == 0 else None
 
 
 def test_a_record_lies_where_its_run_says_and_comes_back(tmp_path):
@@ -131,60 +140,3 @@ def test_a_record_under_another_runs_name_is_refused(tmp_path):
     records.path(tiny()).rename(records.path(tiny(seed=1)))
     with pytest.raises(UserError, match="it is of run"):
         records.get(tiny(seed=1))
-
-
-@pytest.fixture
-def checkout(tmp_path, monkeypatch):
-    """A git repository with a committed package that ``environment`` takes for its own."""
-
-    def git(*arguments):
-        who = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
-        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
-
-    package = tmp_path / "package"
-    package.mkdir()
-    (package / "records.py").write_text("")
-    (tmp_path / "README.md").write_text("")
-    (tmp_path / ".gitignore").write_text("__pycache__/\n/site-packages/\n")
-    git("init")
-    git("add", ".")
-    git("commit", "-m", "first")
-    monkeypatch.setattr(module, "__file__", str(package / "records.py"))
-    return tmp_path
-
-
-def code():
-    where = environment(torch.device("cpu"))
-    return where["commit"], where["dirty"]
-
-
-def test_committed_code_is_named_by_its_commit_whatever_else_changes(checkout):
-    (checkout / "README.md").write_text("results, tables and texts do not train\n")
-    (checkout / "package" / "__pycache__").mkdir()
-    (checkout / "package" / "__pycache__" / "a.pyc").touch()
-    commit, dirty = code()
-    assert len(commit) == 40 and dirty is False
-
-
-def test_changed_code_is_dirty(checkout):
-    (checkout / "package" / "records.py").write_text("changed")
-    assert code()[1] is True
-
-
-def test_a_new_file_with_a_method_is_dirty_too(checkout):
-    (checkout / "package" / "my_method.py").touch()
-    assert code()[1] is True
-
-
-def test_code_that_lies_in_no_repository_of_its_own_has_no_commit(checkout, monkeypatch):
-    installed = checkout / "site-packages" / "records.py"
-    installed.parent.mkdir()
-    installed.touch()
-    monkeypatch.setattr(module, "__file__", str(installed))
-    assert code() == (None, None)
-
-
-def test_an_environment_says_what_a_speed_depends_on():
-    where = environment(torch.device("cpu"))
-    assert where["device_type"] == "cpu" and where["torch"] == torch.__version__
-    assert where["device"] and where["threads"] >= 1 and where["cores"] >= 1 and where["python"]
