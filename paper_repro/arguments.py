@@ -79,7 +79,11 @@ def parser() -> argparse.ArgumentParser:
         "--dataset", default="cifar10", metavar="NAME", help="the paper's, or what stands for it"
     )
     run.add_argument("--seed", type=int, default=0, help="of weights, data order and masks")
-    run.add_argument("--epochs", type=int, help="instead of the profile's")
+    length = run.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=int, help="instead of the profile's")
+    length.add_argument(
+        "--multiplier", type=float, default=1.0, help="of the epochs, as in RigL 5x or MEST 1.7x"
+    )
     run.add_argument("--threads", type=int, help="instead of the profile's")
     run.add_argument(
         "--option",

@@ -119,7 +119,15 @@ def _config(options: argparse.Namespace) -> RunConfig:
             )
     method = _method(size, options.method, options.sparsity, _for(METHODS, options.method, given))
     settings = {} if options.epochs is None else {"epochs": options.epochs}
-    return size.config(options.dataset, "resnet32x2", method, optimizer, options.seed, **settings)
+    return size.config(
+        options.dataset,
+        "resnet32x2",
+        method,
+        optimizer,
+        options.seed,
+        options.multiplier,
+        **settings,
+    )
 
 
 def _method(size: Profile, name: str, sparsity: float | None, given: dict[str, Scalar]) -> Spec:

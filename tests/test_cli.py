@@ -46,6 +46,8 @@ RIGL = ("run", "--method", "rigl", "--sparsity", "0.9", "--epochs", "1")
         (("run", "--sparsity", "high"), "invalid float value: 'high'"),
         (("run", "--epoch", "3"), "unrecognized arguments: --epoch 3"),
         (("sweep",), "the following arguments are required: table"),
+        ((*RIGL, "--multiplier", "2"), "--multiplier: not allowed with argument --epochs"),
+        (("run", "--multiplier", "-1"), "multiplier must be a number above 0, not -1.0"),
         (("run", "--method", "nope"), "unknown sparse method 'nope'; known are chase, chex"),
         (("run", "--optimizer", "nope"), "unknown optimizer 'nope'; known are"),
         (("run", "--profile", "huge"), "unknown profile 'huge'; known are smoke, cpu, paper"),
@@ -210,6 +212,13 @@ def test_options_reach_the_method_and_the_optimizer():
     assert (config.seed, config.epochs, config.method["sparsity"]) == (4, 1, 0.9)
     none = config_of(*RIGL, "--optimizer", "sam", "--option", "adaptive=true")
     assert none.optimizer["adaptive"] is True
+
+
+def test_a_training_is_lengthened_by_a_multiplier():
+    longer = ("run", "--method", "mest", "--sparsity", "0.9", "--multiplier", "1.7")
+    assert config_of(*longer).epochs == 34  # of 20
+    assert config_of(*longer, "--profile", "paper").epochs == 272
+    assert config_of(*longer[:-2]) == config_of(*longer[:-1], "1")
 
 
 def test_a_sparsity_is_reached_by_as_many_rounds_as_the_ratio_takes():
