@@ -93,13 +93,12 @@ def run_campaign(options: argparse.Namespace, place: Workplace, tables: Registry
 
 
 def _train(options: argparse.Namespace, campaign: Campaign, seconds: float) -> int:
-    jobs = options.jobs
-    if jobs is None:
-        jobs, rates = campaign.jobs(seconds)
-        each = ", ".join(f"{n}: {rate:.0f}" for n, rate in rates.items())
-        how = ", steps replayed as CUDA graphs" if campaign.place.graph else ""
-        print(f"{jobs} processes at once{how} (images/s by number of processes: {each})")
-        sys.stdout.flush()
+    jobs, rates = campaign.jobs(seconds, options.jobs)
+    how = ", steps replayed as CUDA graphs" if campaign.place.graph else ""
+    each = ", ".join(f"{n}: {rate:.0f}" for n, rate in rates.items())
+    found = f" (images/s by number of processes: {each})" if each else ""
+    print(f"{jobs} processes at once{how}{found}")
+    sys.stdout.flush()
     report = campaign.run(seconds, jobs)
     kind = "GPU-hour" if campaign.place.device != "cpu" else "hour"
     cut = [name for name in report.outcome.epochs if name not in report.outcome.trained]

@@ -45,13 +45,22 @@ def multi_process_service(folder: Path) -> Iterator[None]:
         place.mkdir(parents=True, exist_ok=True)
     before = {name: os.environ.get(name) for name in places}
     os.environ.update({name: str(place) for name, place in places.items()})
+    said = places["CUDA_MPS_LOG_DIRECTORY"] / "said.txt"
     try:
-        _must([program, "-d"], "does not start")
         try:
-            _must([sys.executable, "-c", _PROBE], "cannot be used here")
+            _must([program, "-d"], "does not start", said)
+            _must([sys.executable, "-c", _PROBE], "cannot be used here", said)
             yield
         finally:
-            subprocess.run([program], input="quit\n", text=True, capture_output=True, check=False)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                subprocess.run(
+                    [program],
+                    input=b"quit\n",
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    timeout=_PATIENCE,
+                    check=False,
+                )
     finally:
         for name, value in before.items():
             if value is None:
@@ -60,13 +69,15 @@ def multi_process_service(folder: Path) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _must(command: list[str], problem: str) -> None:
-    try:
-        ran = subprocess.run(
-            command, capture_output=True, text=True, timeout=_PATIENCE, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise UserError(f"NVIDIA's MPS daemon {problem}: no answer in {_PATIENCE:g} s") from None
+def _must(command: list[str], problem: str, said: Path) -> None:
+    # Into a file: a daemon keeps a pipe open, and whoever reads from it would wait for ever.
+    with said.open("wb") as file:
+        try:
+            ran = subprocess.run(command, stdout=file, stderr=file, timeout=_PATIENCE, check=False)
+        except subprocess.TimeoutExpired:
+            reason = f"no answer in {_PATIENCE:g} s"
+            raise UserError(f"NVIDIA's MPS daemon {problem}: {reason}") from None
     if ran.returncode:
-        said = (ran.stderr or ran.stdout).strip().splitlines() or [f"status {ran.returncode}"]
-        raise UserError(f"NVIDIA's MPS daemon {problem}: {said[-1]}")
+        lines = said.read_text(errors="replace").strip().splitlines()
+        reason = lines[-1] if lines else f"status {ran.returncode}"
+        raise UserError(f"NVIDIA's MPS daemon {problem}: {reason}")

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["COMMIT", "environment", "tree_id"]
+__all__ = ["COMMIT", "code_in", "environment", "tree_id"]
 
 #: The environment variable that names the commit of a copy without its repository.
 COMMIT = "PAPER_REPRO_COMMIT"
@@ -20,17 +20,15 @@ COMMIT = "PAPER_REPRO_COMMIT"
 def environment(device: torch.device) -> dict[str, Any]:
     """What a run runs on: code, versions, device.
 
-    ``commit`` is the repository's, and ``dirty`` true if the package's code is not as in that
-    commit, new files included. Of a copy without its repository ``commit`` is what the environment
-    variable ``PAPER_REPRO_COMMIT`` says and ``dirty`` is None. ``tree`` proves either: it is what
-    ``git rev-parse COMMIT:paper_repro`` prints.
+    The code is that of the moment when this module was imported, with the rest of the package,
+    however the files change while it runs. ``commit`` is the repository's, and ``dirty`` true if
+    the package's code is not as in that commit, new files included. Of a copy without its
+    repository ``commit`` is what the environment variable ``PAPER_REPRO_COMMIT`` says and ``dirty``
+    is None. ``tree`` proves either: it is what ``git rev-parse COMMIT:paper_repro`` prints.
     """
     cuda = device.type == "cuda"
-    commit, dirty = _code()
     return {
-        "commit": commit,
-        "dirty": dirty,
-        "tree": tree_id(Path(__file__).parent),
+        **_CODE,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name(device) if cuda else _processor(),
@@ -71,19 +69,21 @@ def _object(kind: bytes, content: bytes) -> bytes:
     return hashlib.sha1(header + content, usedforsecurity=False).digest()
 
 
-def _code() -> tuple[str | None, bool | None]:
+def code_in(package: Path, module: str) -> dict[str, Any]:
+    """``commit``, ``dirty`` and ``tree`` of a package, ``module`` being one of its files."""
+    tree = tree_id(package)
     # Installed among other packages, the code may lie inside a repository that is not its own.
-    if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
-        return os.environ.get(COMMIT) or None, None
-    changes = _git("status", "--porcelain", "--untracked-files=all", "--", ".")
-    return _git("rev-parse", "HEAD"), changes != ""
+    if _git(package, "ls-files", "--error-unmatch", module) is None:
+        return {"commit": os.environ.get(COMMIT) or None, "dirty": None, "tree": tree}
+    changes = _git(package, "status", "--porcelain", "--untracked-files=all", "--", ".")
+    return {"commit": _git(package, "rev-parse", "HEAD"), "dirty": changes != "", "tree": tree}
 
 
-def _git(*arguments: str) -> str | None:
+def _git(folder: Path, *arguments: str) -> str | None:
     try:
         ran = subprocess.run(
             ["git", *arguments],
-            cwd=Path(__file__).parent,
+            cwd=folder,
             capture_output=True,
             text=True,
             check=True,
@@ -100,3 +100,6 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+_CODE = code_in(Path(__file__).parent, Path(__file__).name)

@@ -184,16 +184,24 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
     write_json(folder / "config.json", config.to_dict())
     data = _load(config.dataset, place.data, place.runs / "cache", place.device, config.train_size)
     if data.train.images.is_cuda:
-        # The convolutions' fastest algorithms may add in any order, and then no run repeats.
-        torch.backends.cudnn.deterministic = True
         gc.collect()  # what an earlier run left in reference cycles is none of this one's memory
         torch.cuda.reset_peak_memory_stats(data.train.images.device)
-    trainer = Trainer(config, data, parent, place.compile, place.diagnostics, place.graph)
-    # Now, not at the end: it is the code of this moment that trains.
-    where = {**environment(trainer.device), "compiled": trainer.compiled, "graph": trainer.graphed}
     checkpoint = folder / "checkpoint.pt"
-    if checkpoint.exists():
-        _resume(trainer, checkpoint)
+    state = load_tensors(checkpoint, place.device) if checkpoint.exists() else None
+    # A run goes on as it began, whatever is asked for now: replayed, compiled and plain steps
+    # differ in rounding.
+    began = state if isinstance(state, dict) else {}
+    trainer = Trainer(
+        config,
+        data,
+        parent,
+        compile=bool(began.get("compiled", place.compile)),
+        diagnostics=place.diagnostics,
+        graph=bool(began.get("graphed", place.graph)),
+    )
+    where = {**environment(trainer.device), "compiled": trainer.compiled, "graph": trainer.graphed}
+    if state is not None:
+        _resume(trainer, state, checkpoint)
     status, reason = "finished", None
     progress(config, trainer.epoch)
     try:
@@ -216,8 +224,7 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
     return record
 
 
-def _resume(trainer: Trainer, checkpoint: Path) -> None:
-    state = load_tensors(checkpoint, trainer.device)
+def _resume(trainer: Trainer, state: Any, checkpoint: Path) -> None:
     try:
         trainer.load_state_dict(state)
     except Exception as error:  # of another version or another run, it can lack or hold anything

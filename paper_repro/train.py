@@ -69,6 +69,9 @@ class Trainer:
                 f"batch_size {config.batch_size} exceeds the {len(data.train)} training images"
             )
         self.total_steps = self.steps_per_epoch * config.epochs
+        if self.device.type == "cuda":
+            # The convolutions' fastest algorithms may add in any order, and then no run repeats.
+            torch.backends.cudnn.deterministic = True
         torch.manual_seed(config.seed)  # for models that draw while they run, e.g. dropout
         self.generator = torch.Generator(device=self.device).manual_seed(config.seed)
         self.augmenter = Augmenter(data, config.augment)
@@ -275,6 +278,8 @@ class Trainer:
         """All that a resumed run needs."""
         return {
             "fingerprint": self.config.fingerprint,
+            "graphed": self.graphed,
+            "compiled": self.compiled,
             "epoch": self.epoch,
             "curve": self.curve,
             "training_flops": self.training_flops,

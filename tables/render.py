@@ -26,8 +26,8 @@ _DELTA = (
     "(number of pairs)."
 )
 _MEAN_DELTA = (
-    "mean Δ: mean of the rows' Δ, [95 % t-interval over the rows] if each of them has two or more "
-    "pairs (number of rows that have one)."
+    "mean Δ: mean of the rows' Δ, [95 % t-interval of it over the seeds] if all rows have the same "
+    "two or more (number of rows that have one)."
 )
 _GAPS = (
     "–: nothing measured yet. failed: no run of the cell finished, and those tried failed (for "

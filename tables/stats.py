@@ -26,8 +26,8 @@ class Summary:
         missing: runs without a record; for a mean of differences, differences without a value.
         failed: runs that failed for want of memory or the like; a later sweep tries them again.
         diverged: runs of which a loss became infinite; they have no accuracy.
-        low, high: 95 % t-interval of a difference's mean; None for n < 2, and for a mean of
-            differences if one of them is of a single seed.
+        low, high: 95 % t-interval of a difference's mean over seeds; None for fewer than two
+            seeds, and for a mean of differences that do not have the same seeds.
         difference: whether this is a difference, shown with its sign.
     """
 
@@ -54,11 +54,15 @@ def summarise(entry: Cell | Delta | MeanDelta, records: Records, value: Value) -
     parts = [summarise(delta, records, value) for delta in entry.deltas]
     absent = Counter(_why_absent(part) for part in parts if part.mean is None)
     whole = _summary([p.mean for p in parts if p.mean is not None], absent, difference=True)
-    if any(part.n == 1 for part in parts):
-        # Rows of one seed share its initial weights and its order of the images: they are no
-        # independent samples, and an interval over them would be too narrow.
+    # Rows of one seed share its initial weights and its order of the images, so they are no
+    # independent samples, as seeds are: the interval is that of the seeds' means over the rows.
+    rows = [row for d in entry.deltas if (row := by_seed(d, records, value))]
+    seeds = set(rows[0]) if rows else set()
+    if len(seeds) < 2 or any(set(row) != seeds for row in rows):
         return replace(whole, low=None, high=None)
-    return whole
+    means = [math.fsum(row[seed] for row in rows) / len(rows) for seed in seeds]
+    low, high = interval(means)
+    return replace(whole, low=low, high=high)
 
 
 def by_seed(entry: Cell | Delta, records: Records, value: Value) -> dict[int, float]:

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 from paper_repro.records import Record, Records
 from tables.base import Cell, Delta
-from tables.stats import by_seed, interval
+from tables.stats import by_seed, interval, summarise
 
 __all__ = ["FAILS", "HOLDS", "NOT_MEASURED", "UNDECIDED", "Finding", "above", "everywhere", "trend"]
 
 HOLDS, FAILS = "holds", "does not hold"
 UNDECIDED, NOT_MEASURED = "undecided", "not measured"
+
+#: Seeds that a verdict needs.
+ENOUGH = 3
 
 Value = Callable[[Record], float | None]
 
@@ -30,7 +33,9 @@ def everywhere(deltas: Mapping[str, Delta], records: Records, value: Value) -> F
 
     It holds if all of them are measured and each one's 95 % t-interval lies above 0. It does not
     if one's interval lies below 0; as one among k may do so by chance, that one has a coverage of
-    1 - 0.05/k (Bonferroni). Else it is undecided: so many seeds were too few.
+    1 - 0.05/k (Bonferroni). Else it is undecided. Fewer than three seeds decide nothing: two
+    rounded accuracies may agree by chance. Nor does a difference of which a run failed or diverged
+    count as above 0.
 
     Args:
         deltas: the differences by name.
@@ -39,25 +44,38 @@ def everywhere(deltas: Mapping[str, Delta], records: Records, value: Value) -> F
     """
     seeds = {name: list(by_seed(delta, records, value).values()) for name, delta in deltas.items()}
     found = {name: values for name, values in seeds.items() if values}
-    several = {name: values for name, values in found.items() if len(values) > 1}
+    several = {name: values for name, values in found.items() if len(values) >= ENOUGH}
+    lost = {name for name, delta in deltas.items() if _lost(delta, records, value)}
     up = sum(sum(values) > 0 for values in found.values())
     evidence = (
-        f"{len(found)} of {len(deltas)} differences measured, {len(several)} of them with two or "
-        f"more seeds; above 0: {up}, not above 0: {len(found) - up}"
+        f"{len(found)} of {len(deltas)} differences measured, {len(several)} of them with {ENOUGH} "
+        f"or more seeds; above 0: {up}, not above 0: {len(found) - up}"
     )
+    if lost:
+        evidence += f"; with runs that failed or diverged: {len(lost)}"
     if not found:
-        return Finding(NOT_MEASURED, evidence)
+        return Finding(UNDECIDED if lost else NOT_MEASURED, evidence)
     strict = 1 - 0.05 / len(deltas)
     worse = [name for name, values in several.items() if interval(values, strict)[1] < 0]
     better = [name for name, values in several.items() if interval(values)[0] > 0]
     evidence += f"; clear of 0 by their intervals: {len(better)} above, {len(worse)} below"
     if worse:
         return Finding(FAILS, f"{evidence} ({', '.join(worse)})")
-    return Finding(HOLDS if len(better) == len(deltas) else UNDECIDED, evidence)
+    whole = len(better) == len(deltas) and not lost
+    return Finding(HOLDS if whole else UNDECIDED, evidence)
+
+
+def _lost(entry: Cell | Delta, records: Records, value: Value) -> int:
+    """Runs of an entry that failed or diverged."""
+    summary = summarise(entry, records, value)
+    return summary.failed + summary.diverged
 
 
 def above(values: Sequence[float], bound: float, what: str, unit: str = "points") -> Finding:
-    """Whether the mean of independent values is above a bound, by its 95 % t-interval."""
+    """Whether the mean of independent values is above a bound, by its 95 % t-interval.
+
+    Fewer than three values decide nothing.
+    """
     n = len(values)
     if not n:
         return Finding(NOT_MEASURED, f"{what}: no seed has it")
@@ -66,6 +84,8 @@ def above(values: Sequence[float], bound: float, what: str, unit: str = "points"
         return Finding(UNDECIDED, f"{what}: {mean:+.2f} {unit} (n = 1)")
     low, high = interval(values)
     verdict = HOLDS if low > bound else FAILS if high < bound else UNDECIDED
+    if n < ENOUGH:
+        verdict = UNDECIDED
     return Finding(verdict, f"{what}: {mean:+.2f} [{low:+.2f}, {high:+.2f}] {unit} (n = {n})")
 
 
@@ -73,6 +93,8 @@ def trend(
     points: Mapping[float, Cell | Delta], records: Records, value: Value, what: str
 ) -> Finding:
     """Whether an entry grows along an axis: the least-squares slope of each seed that has all.
+
+    Seeds of which a run failed or diverged have none; the evidence counts the entries.
 
     Args:
         points: the entries by their position on the axis.
@@ -87,4 +109,9 @@ def trend(
     slopes = [
         sum((x - middle) * columns[x][seed] for x in columns) / spread for seed in sorted(complete)
     ]
-    return above(slopes, 0.0, what)
+    found = above(slopes, 0.0, what)
+    lost = sum(bool(_lost(entry, records, value)) for entry in points.values())
+    if not lost:
+        return found
+    verdict = UNDECIDED if found.verdict == HOLDS else found.verdict
+    return Finding(verdict, f"{found.evidence}; points with runs that failed or diverged: {lost}")

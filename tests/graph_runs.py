@@ -55,6 +55,7 @@ def fuse(trainer):
 def result(trainer):
     """All that a run is: weights, buffers, masks, momentum, curve."""
     state = trainer.state_dict()
+    del state["graphed"]  # how it was trained, which must not matter
     state["curve"] = [
         {k: v for k, v in line.items() if k not in ("seconds", "images_per_second")}
         for line in state["curve"]

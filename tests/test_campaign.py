@@ -241,6 +241,7 @@ def test_speed_is_measured_with_a_run_that_can_start_alone(tmp_path, monkeypatch
     dense = measured.pop()
     assert dense.method.name == "dense" and dense.parent() is None
     assert replace(dense, method=chain().method) == chain()
+    assert work.jobs(10.0, given=5) == (5, {}) and not measured
 
 
 # -- the command line ----------------------------------------------------------------------------

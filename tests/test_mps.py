@@ -3,10 +3,11 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
-from paper_repro import cli, mps
+from paper_repro import cli, cli_campaign, mps
 from paper_repro.errors import UserError
 
 DAEMON = """#!/bin/sh
@@ -50,6 +51,25 @@ def test_processes_inside_know_the_daemon_and_it_ends_with_the_block(daemon, tmp
     assert pipes() is None
 
 
+def test_a_daemon_that_keeps_its_output_open_is_not_waited_for(daemon, tmp_path):
+    daemon(then='[ "$1" = -d ] && sleep 60 & exit 0')
+    begun = time.monotonic()
+    with mps.multi_process_service(tmp_path / "mps"):
+        assert time.monotonic() - begun < 30
+
+
+def test_a_campaign_trains_while_the_daemon_runs(daemon, tmp_path, monkeypatch):
+    told = daemon()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "_device", lambda name: name)  # as if there were one
+    # A campaign that ends with the number of times that the daemon was spoken to.
+    monkeypatch.setattr(cli_campaign, "_train", lambda options, campaign, seconds: len(told()))
+    assert cli.main(["campaign", "--minutes", "1", "--device", "cuda", "--mps"]) == 1
+    assert len(told()) == 3 and told()[-1] == "quit"
+    assert cli.main(["campaign", "--minutes", "1", "--device", "cuda"]) == 3
+    assert len(told()) == 3  # not without being asked
+
+
 def test_it_ends_when_the_work_fails_and_leaves_the_environment_as_it_was(
     daemon, tmp_path, monkeypatch
 ):
@@ -67,7 +87,7 @@ def test_a_daemon_that_does_not_start_is_said(daemon, tmp_path):
         mps.multi_process_service(tmp_path / "mps"),
     ):
         pass
-    assert len(told()) == 1 and pipes() is None
+    assert told()[-1] == "quit" and pipes() is None
 
 
 def test_a_daemon_that_no_process_can_use_is_ended_and_said(daemon, tmp_path):

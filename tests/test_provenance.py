@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from paper_repro import provenance as module
-from paper_repro.provenance import environment, tree_id
+from paper_repro.provenance import code_in, environment, tree_id
 
 
 @pytest.fixture
-def checkout(tmp_path, monkeypatch):
-    """A git repository with a committed package that ``environment`` takes for its own."""
+def checkout(tmp_path):
+    """A git repository with a committed package with its own history."""
 
     def git(*arguments):
         who = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
@@ -26,46 +26,44 @@ def checkout(tmp_path, monkeypatch):
     git("init")
     git("add", ".")
     git("commit", "-m", "first")
-    monkeypatch.setattr(module, "__file__", str(package / "provenance.py"))
     return tmp_path
 
 
-def code():
-    where = environment(torch.device("cpu"))
-    return where["commit"], where["dirty"]
+def code(checkout, folder="package"):
+    found = code_in(checkout / folder, "provenance.py")
+    return found["commit"], found["dirty"]
 
 
 def test_committed_code_is_named_by_its_commit_whatever_else_changes(checkout):
     (checkout / "README.md").write_text("results, tables and texts do not train\n")
     (checkout / "package" / "__pycache__").mkdir()
     (checkout / "package" / "__pycache__" / "a.pyc").touch()
-    commit, dirty = code()
+    commit, dirty = code(checkout)
     assert len(commit) == 40 and dirty is False
 
 
 def test_changed_code_is_dirty(checkout):
     (checkout / "package" / "provenance.py").write_text("changed")
-    assert code()[1] is True
+    assert code(checkout)[1] is True
 
 
 def test_a_new_file_with_a_method_is_dirty_too(checkout):
     (checkout / "package" / "my_method.py").touch()
-    assert code()[1] is True
+    assert code(checkout)[1] is True
 
 
 def test_code_that_lies_in_no_repository_of_its_own_has_no_commit(checkout, monkeypatch):
     installed = checkout / "site-packages" / "provenance.py"
     installed.parent.mkdir()
     installed.touch()
-    monkeypatch.setattr(module, "__file__", str(installed))
-    assert code() == (None, None)
+    assert code(checkout, "site-packages") == (None, None)
     monkeypatch.setenv("PAPER_REPRO_COMMIT", "c0ffee")  # a copy whose owner knows where it is from
-    assert code() == ("c0ffee", None)
+    assert code(checkout, "site-packages") == ("c0ffee", None)
 
 
 def test_a_repository_knows_better_than_the_environment_variable(checkout, monkeypatch):
     monkeypatch.setenv("PAPER_REPRO_COMMIT", "c0ffee")
-    assert code()[0] != "c0ffee"
+    assert code(checkout)[0] != "c0ffee"
 
 
 def test_a_tree_has_gits_own_name_for_it(checkout):
@@ -88,9 +86,15 @@ def test_a_tree_has_gits_own_name_for_it(checkout):
     assert tree_id(package) != git("write-tree", "--prefix=package/")
 
 
-def test_the_tree_of_this_package_is_in_every_environment():
-    here = Path(module.__file__).parent
-    assert environment(torch.device("cpu"))["tree"] == tree_id(here)
+def test_the_code_of_this_package_as_it_was_imported_is_in_every_environment(monkeypatch):
+    here = Path(module.__file__)
+    found = environment(torch.device("cpu"))
+    code = {name: found[name] for name in ("commit", "dirty", "tree")}
+    assert code == code_in(here.parent, here.name)
+    # What becomes of the files later is not what runs.
+    monkeypatch.setattr(module, "tree_id", lambda folder: "changed")
+    monkeypatch.setattr(module, "_git", lambda *arguments: "changed")
+    assert environment(torch.device("cpu")) == found
 
 
 def test_an_environment_says_what_a_speed_depends_on():

@@ -133,6 +133,7 @@ class Fake:
     """Stands for a process: notes what it is given and says at once that it is done."""
 
     given: ClassVar[list] = []
+    ended: ClassVar[list] = []
 
     def __init__(self, threads):
         self.connection, self.theirs = multiprocessing.Pipe()
@@ -144,15 +145,17 @@ class Fake:
         self.theirs.send("")
 
     def terminate(self):
-        pass
+        self.ended.append("terminate")
 
     def stop(self):
+        self.ended.append("stop")
         self.connection.close()
 
 
 def test_a_parent_is_trained_once_before_the_rounds_that_need_its_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_Worker", Fake)
     monkeypatch.setattr(Fake, "given", [])
+    monkeypatch.setattr(Fake, "ended", [])
     place, wanted = workplace(tmp_path), [lottery(0.7), lottery(0.75), tiny()]
     parents = names(ancestors(lottery(0.7)))
     for config in ancestors(lottery(0.7)):  # that they have a record must not hide the loss
@@ -163,6 +166,9 @@ def test_a_parent_is_trained_once_before_the_rounds_that_need_its_weights(tmp_pa
     assert {name for name, needed in Fake.given if needed} == set(parents)
     assert [n for n in order if n in parents] == parents
     assert order.index(parents[-1]) < min(order.index(n) for n in names(wanted[:2]))
+    # All processes are told to end before the first is waited for.
+    assert Fake.ended == ["terminate"] * (len(Fake.ended) // 2) + ["stop"] * (len(Fake.ended) // 2)
+    assert "stop" in Fake.ended
 
 
 def next_worker(config, place, before):

@@ -43,8 +43,9 @@ class Perturbing(Optimizer):
     #: third of a gradient.
     extra_forwards: float = 0.0
 
-    #: Buffers of the parameters' size that the wrapper holds at its peak, beside the base
-    #: optimizer's own state and the gradients.
+    #: Buffers of the parameters' size that the wrapper holds while gradients are computed, when
+    #: memory is at its peak, beside the base optimizer's own state and the gradients. Within the
+    #: step it may for a moment hold another one, as the base optimizer does.
     extra_buffers: float = 1.0
 
     def __init__(self, base: Optimizer, **settings: Any) -> None:

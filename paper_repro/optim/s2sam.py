@@ -100,9 +100,10 @@ class S2SAM(Perturbing):
     def _perturb(self, epsilon: list[tuple[list[Tensor], list[Tensor]]]) -> None:
         """Keep w in the twins and move the parameters to w + ε; those without ε lose their twin."""
         moved = {p for moving, _ in epsilon for p in moving}
-        for p, state in self.state.items():
-            if p not in moved:
-                state.pop("twin", None)
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p not in moved and p in self.state:
+                    self.state[p].pop("twin", None)
         for moving, steps in epsilon:
             for p in moving:
                 # Made only after the base's first step: Adam takes any earlier state for its own.

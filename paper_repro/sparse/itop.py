@@ -125,6 +125,7 @@ class SETITOP(_Exploring, SET):
         distribution: see :func:`paper_repro.sparse.layer_counts`.
         delta_t: steps between updates; the published ones belong to trainings of 100,000 steps.
         death_rate: f(0), in (0, 1].
+        regrown: as :class:`paper_repro.sparse.SET`'s.
         seed: of initial masks and growth.
     """
 
@@ -138,6 +139,7 @@ class SETITOP(_Exploring, SET):
         distribution: str = "erk",
         delta_t: int = 1500,
         death_rate: float = 0.5,
+        regrown: str = "zero",
         seed: int = 0,
     ) -> None:
         _check(delta_t, death_rate)
@@ -150,6 +152,7 @@ class SETITOP(_Exploring, SET):
             distribution=distribution,
             zeta=death_rate,
             period=delta_t,
+            regrown=regrown,
             seed=seed,
         )
         self.total_steps = total_steps

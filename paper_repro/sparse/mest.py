@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from paper_repro.errors import UserError
-from paper_repro.registry import Scalar
 from paper_repro.sparse import METHODS
 from paper_repro.sparse.distribution import layer_counts, prunable
 from paper_repro.sparse.masks import Masks
-from paper_repro.sparse.method import DynamicMethod
+from paper_repro.sparse.method import REGROWN_BEFORE, DynamicMethod, check_regrown
 from paper_repro.sparse.select import keep_largest, keep_random
 
 __all__ = ["MEST"]
@@ -48,8 +46,7 @@ class MEST(DynamicMethod):
         seed: of the growth.
     """
 
-    # The first records are of runs in which such positions kept their values.
-    OPTION_BEFORE: ClassVar[Mapping[str, Scalar]] = {"regrown": "keep"}
+    OPTION_BEFORE = REGROWN_BEFORE
 
     def __init__(
         self,
@@ -66,8 +63,6 @@ class MEST(DynamicMethod):
         regrown: str = "zero",
         seed: int = 0,
     ) -> None:
-        if regrown not in ("zero", "keep"):
-            raise UserError(f"MEST's regrown is zero or keep, not {regrown!r}")
         if updates < 1 or not 0 <= first_stop <= second_stop <= 1 or gradient_weight < 0:
             raise UserError(
                 "MEST needs updates >= 1, 0 <= first_stop <= second_stop <= 1 and "
@@ -76,7 +71,7 @@ class MEST(DynamicMethod):
             )
         super().__init__(model, optimizer, seed)
         self.gradient_weight = gradient_weight
-        self.regrown = regrown
+        self.regrown = check_regrown(regrown)
         self.period = max(1, round(total_steps / updates))
         self.stops = (first_stop * total_steps, second_stop * total_steps)
         self.target = self.sparse_layers(sparsity, distribution)

@@ -13,13 +13,28 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from paper_repro.errors import UserError
 from paper_repro.optim import Perturbing, exact
-from paper_repro.registry import Spec
+from paper_repro.registry import Scalar, Spec
 from paper_repro.sparse.distribution import layer_counts, prunable
 from paper_repro.sparse.masks import Masks
 from paper_repro.sparse.select import keep_random
 
-__all__ = ["BatchRequest", "DynamicMethod", "SparseMethod"]
+__all__ = ["REGROWN_BEFORE", "BatchRequest", "DynamicMethod", "SparseMethod", "check_regrown"]
+
+#: For methods with an option ``regrown``, which came after their first runs.
+REGROWN_BEFORE: Mapping[str, Scalar] = {"regrown": "keep"}
+
+
+def check_regrown(value: str) -> str:
+    """The value of an option ``regrown``: what is pruned and grown at once starts from.
+
+    Raises:
+        UserError: it is neither ``zero`` nor ``keep``.
+    """
+    if value not in ("zero", "keep"):
+        raise UserError(f"regrown is zero or keep, not {value!r}")
+    return value
 
 
 @dataclass(frozen=True)
@@ -179,6 +194,7 @@ class DynamicMethod(SparseMethod):
         """Within ``choose``: adopt ``kept`` at once, so that what is grown then starts from 0.
 
         Without it a position that an update drops and grows again keeps its value and momentum.
+        It zeroes the gradients of all that is inactive: scores to grow by are taken before.
         """
         self.moved += self.masks.replace(kept)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -42,8 +41,8 @@ class RigL(DynamicMethod):
 
     replaces_step = True
 
-    #: Whether a position dropped and regrown in the same update goes on where it was.
-    keeps_regrown: ClassVar[bool] = True
+    #: What a position dropped and regrown in the same update starts from, ``zero`` or ``keep``.
+    regrown = "keep"
 
     def __init__(
         self,
@@ -84,10 +83,11 @@ class RigL(DynamicMethod):
             dropped[name] = int(self.drop_fraction(t) * active)
             score = self.weight(name).abs()
             kept[name] = keep_largest(score, active - dropped[name], self.masks[name])
-        if not self.keeps_regrown:
+        scores = {name: self.growth_score(name) for name in kept}
+        if self.regrown == "zero":
             self.prune(kept)
         return {
-            name: mask | keep_largest(self.growth_score(name), dropped[name], ~mask)
+            name: mask | keep_largest(scores[name], dropped[name], ~mask)
             for name, mask in kept.items()
         }
 

@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 
 from paper_repro.errors import UserError
 from paper_repro.sparse import METHODS
+from paper_repro.sparse.method import REGROWN_BEFORE, check_regrown
 from paper_repro.sparse.rigl import RigL
 
 __all__ = ["SET"]
@@ -18,9 +19,8 @@ class SET(RigL):
     """Every epoch, in each layer, drop the fraction ζ of smallest |w| and grow as many at random.
 
     Dropping ranks by |w|, as later implementations do; the original drops the smallest positive
-    and the largest negative weights. What is grown starts from 0, a position dropped in the same
-    update too. The update follows the optimizer's step at an epoch's end, the last epoch's
-    excepted.
+    and the largest negative weights. The update follows the optimizer's step at an epoch's end, the
+    last epoch's excepted.
 
     Args:
         model: the network at initialisation.
@@ -31,11 +31,13 @@ class SET(RigL):
         distribution: see :func:`paper_repro.sparse.layer_counts`.
         zeta: fraction ζ of active weights to move, in (0, 1].
         period: epochs between updates; may be fractional.
+        regrown: ``zero`` or ``keep``: what a position dropped and grown in the same update starts
+            from, 0 as everything that is grown or, as in RigL, its value and momentum.
         seed: of initial masks and growth.
     """
 
     replaces_step = False
-    keeps_regrown = False
+    OPTION_BEFORE = REGROWN_BEFORE
 
     def __init__(
         self,
@@ -48,6 +50,7 @@ class SET(RigL):
         distribution: str = "erk",
         zeta: float = 0.3,
         period: float = 1.0,
+        regrown: str = "zero",
         seed: int = 0,
     ) -> None:
         if not 0 < zeta <= 1 or period <= 0:
@@ -63,6 +66,7 @@ class SET(RigL):
             stop=1.0,
             seed=seed,
         )
+        self.regrown = check_regrown(regrown)
 
     def due(self, t: int) -> bool:
         return (t + 1) % self.delta_t == 0 and t + 1 < self.end

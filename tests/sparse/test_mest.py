@@ -109,8 +109,3 @@ def test_lower_counts_never_exceed_the_target():
 def test_bad_options(options):
     with pytest.raises(UserError, match="MEST needs updates"):
         begin(**options)
-
-
-def test_a_bad_start_of_what_is_regrown():
-    with pytest.raises(UserError, match="regrown is zero or keep, not 'no'"):
-        begin(regrown="no")

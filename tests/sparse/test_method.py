@@ -67,7 +67,7 @@ def test_updates(make, wrap):
     counts = method.masks.counts()
     assert 0 < sum(counts.values()) < sum(w.numel() for w in method.masks.weights.values())
     update, seen = method.update, []
-    afresh = not getattr(method, "keeps_regrown", False)
+    afresh = method.regrown == "zero"
 
     def watched(t):
         old = method.masks.state_dict()

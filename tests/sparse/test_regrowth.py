@@ -4,8 +4,9 @@ import pytest
 import torch
 from toys import BASES, convnet, images, train
 
+from paper_repro.errors import UserError
 from paper_repro.optim import S2SAM
-from paper_repro.sparse import METHODS
+from paper_repro.sparse import METHODS, RigL
 
 #: Start from 0, as everything that is grown.
 AFRESH = {
@@ -18,6 +19,8 @@ AFRESH = {
 GO_ON = {
     "rigl": {"delta_t": 4, "alpha": 0.9},
     "rigl-itop": {"delta_t": 4, "death_rate": 0.9},
+    "set": {"zeta": 0.9, "regrown": "keep"},
+    "set-itop": {"delta_t": 4, "death_rate": 0.9, "regrown": "keep"},
     "mest": {"distribution": "erk", "regrown": "keep"},
 }
 STEPS = 32
@@ -66,6 +69,30 @@ def train_and_compare(wrap, name, options):
     train(model, optimizer, images(STEPS))
     assert method.updates > 3
     return counts
+
+
+@pytest.mark.parametrize("name", ["set", "set-itop", "mest"])
+def test_there_is_no_third_way(name):
+    with pytest.raises(UserError, match="regrown is zero or keep, not 'no'"):
+        train_and_compare(lambda base: base, name, {"regrown": "no"})
+
+
+def test_growth_by_gradient_sees_the_dense_one_even_when_regrown_from_zero():
+    class Fresh(RigL):
+        regrown = "zero"
+
+    model = convnet()
+    optimizer = BASES["momentum"](model.parameters())
+    method = Fresh(model, optimizer, sparsity=0.5, total_steps=40, delta_t=2, alpha=0.9)
+    growth_score, seen = method.growth_score, []
+
+    def watched(name):
+        seen.append((growth_score(name)[~method.masks[name]] != 0).float().mean())
+        return growth_score(name)
+
+    method.growth_score = watched
+    train(model, optimizer, images(4))
+    assert method.updates == 1 and min(seen) > 0.5
 
 
 @wraps

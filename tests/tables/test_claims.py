@@ -47,8 +47,8 @@ UP, DOWN, MIXED = (1.0, 1.1, 0.9), (-1.0, -1.001, -0.999), (1.0, -1.0, 0.5)
         ([UP, DOWN], FAILS),
         ([MIXED, DOWN], FAILS),
         ([UP, (None,)], UNDECIDED),
-        ([UP, (2.0,)], UNDECIDED),  # one seed decides nothing
-        ([(-5.0,), (-5.0,)], UNDECIDED),
+        ([UP, (2.0, 2.0)], UNDECIDED),  # fewer than three seeds decide nothing
+        ([(-5.0,), (-5.0, -5.0)], UNDECIDED),
         ([(None,), (None, None)], NOT_MEASURED),
     ],
 )
@@ -59,6 +59,20 @@ def test_everywhere(records, gains, verdict):
     measured = sum(any(v is not None for v in g) for g in gains)
     assert found.evidence.startswith(f"{measured} of {len(gains)} differences measured")
     assert (verdict == FAILS) == ("(cell 1)" in found.evidence)
+
+
+@pytest.mark.parametrize("status", ["diverged", "failed"])
+def test_a_gain_of_which_a_run_was_lost_is_none(records, status):
+    deltas = {"a": delta(records, 8, (*UP, None)), "b": delta(records, 9, UP)}
+    run = deltas["a"].treatment.runs[3]
+    records.write(run, status, made_body())
+    found = everywhere(deltas, records, last_accuracy)
+    assert found.verdict == UNDECIDED and "failed or diverged: 1" in found.evidence
+    rising = {0.0: delta(records, 10, (0.0, 0.01, 0.02)), 1.0: deltas["a"]}
+    found = trend(rising, records, last_accuracy, "slope")
+    assert found.verdict == UNDECIDED and "failed or diverged: 1" in found.evidence
+    only = Delta(Cell((run,)), Cell())
+    assert everywhere({"a": only}, records, last_accuracy).verdict == UNDECIDED
 
 
 def test_one_cell_of_many_that_is_below_by_chance_does_not_refute(records):
@@ -75,9 +89,10 @@ def test_one_cell_of_many_that_is_below_by_chance_does_not_refute(records):
     [
         ((), NOT_MEASURED, "gain: no seed has it"),
         ((3.0,), UNDECIDED, "gain: +3.00 points (n = 1)"),
-        ((3.0, 3.1), HOLDS, "gain: +3.05 [+2.41, +3.69] points (n = 2)"),
-        ((-3.0, -3.1), FAILS, "gain: -3.05 [-3.69, -2.41] points (n = 2)"),
-        ((3.0, -3.1), UNDECIDED, None),
+        ((3.0, 3.1), UNDECIDED, "gain: +3.05 [+2.41, +3.69] points (n = 2)"),
+        ((3.0, 3.1, 3.05), HOLDS, "gain: +3.05 [+2.93, +3.17] points (n = 3)"),
+        ((-3.0, -3.1, -3.05), FAILS, "gain: -3.05 [-3.17, -2.93] points (n = 3)"),
+        ((3.0, -3.1, 0.0), UNDECIDED, None),
     ],
 )
 def test_above(values, verdict, evidence):
@@ -168,7 +183,7 @@ def test_theory_is_read_from_its_report(records, tmp_path, monkeypatch):
     monkeypatch.setattr(claims, "_CHECKOUT", tmp_path)
     (tmp_path / "theory").mkdir()
     report = tmp_path / "theory" / "report.md"
-    names = ("lemma1_equal_printed", "theorem1_printed", "theorem1_appendix_printed")
+    names = ("lemma1_equal_printed", "theorem1_printed", "theorem1_appendix_printed", "smooth")
 
     def write(*said):
         rows = zip(names, said, strict=False)
@@ -177,8 +192,11 @@ def test_theory_is_read_from_its_report(records, tmp_path, monkeypatch):
 
     assert write("holds", "holds", "holds").verdict == HOLDS
     assert write("holds", "inconclusive", "holds").verdict == UNDECIDED
-    found = write("violated", "holds", "holds")
+    found = write("violated", "holds", "holds", "holds")
     assert found.verdict == FAILS and "Lemma 1 violated, Theorem 1 holds" in found.evidence
+    assert "corrected statements that hold: 1 of 1" in found.evidence
+    found = write("violated", "holds", "holds", "inconclusive")
+    assert "corrected statements that hold: 0 of 1" in found.evidence
     with pytest.raises(UserError, match="has no verdict on theorem1_appendix_printed"):
         write("holds", "holds")
 

@@ -92,7 +92,7 @@ def test_markdown_shows_what_the_records_say(records):
     assert rows[1][2:] == ["90.50 ± 0.71 (2) [paper 92.56]", "diverged"]
     assert rows[2][2:] == ["92.00 ± 1.41 (2) [paper 93.43]", "–"]
     assert rows[3][2:] == ["+1.50 [-4.85, +7.85] (2) [paper +0.87]", "diverged"]
-    assert rows[4][2:] == ["+1.50 (1) [paper +0.77]", "–"]
+    assert rows[4][2:] == ["+1.50 [-4.85, +7.85] (1) [paper +0.77]", "–"]
     assert "the epoch that is best on the test images" in page
     assert rows[6][2:] == ["91.00 ± 0.71 (2) [paper 92.56]", "diverged"]  # the best epoch
     assert "## Best epoch" in page and TABLE.notes[0] in page

@@ -111,19 +111,20 @@ def test_a_mean_of_differences_averages_over_rows_and_not_over_runs(records):
     assert (found.missing, found.failed) == (1, 1)
 
 
-def test_a_mean_of_differences_of_several_seeds_each_has_an_interval(records):
+def test_a_mean_of_differences_has_the_interval_of_its_seeds(records):
     rows = []
-    for batch_size, gains in ((8, (1.0, 3.0)), (9, (-1.0, -1.0))):
+    for batch_size, gains in ((8, (1.0, 3.0)), (9, (-1.0, 0.0))):
         theirs, ours = cell(2, batch_size=batch_size, **SGD), cell(2, batch_size=batch_size)
         fill(records, theirs.runs, (50.0, 50.0))
         fill(records, ours.runs, [50.0 + gain for gain in gains])
         rows.append(Delta(ours, theirs))
-    found = summarise(
-        MeanDelta((*rows, Delta(cell(1, batch_size=10), Cell()))), records, last_accuracy
-    )
-    half = 12.706204736432095 * math.sqrt(4.5) / math.sqrt(2)
-    assert found.mean == 0.5 and found.missing == 1
-    assert found.low == pytest.approx(0.5 - half) and found.high == pytest.approx(0.5 + half)
+    gap = Delta(cell(1, batch_size=10), Cell())
+    found = summarise(MeanDelta((*rows, gap)), records, last_accuracy)
+    # The seeds' means over the two rows are 0 and 1.5; t(0.975, 1) = 12.7062.
+    half = 12.706204736432095 * math.sqrt(1.5**2 / 2) / math.sqrt(2)
+    assert found.mean == 0.75 and (found.n, found.missing) == (2, 1)
+    assert found.low == pytest.approx(0.75 - half) and found.high == pytest.approx(0.75 + half)
+    assert found.std == pytest.approx(math.sqrt(2 * 1.25**2))  # of the rows
 
 
 def test_a_cells_own_value_wins_over_the_tables(records):
