@@ -64,6 +64,7 @@ def _tables(tables: Registry, records: dict[str, Record]) -> str:
         return f"{done} of {len(runs)}"
 
     lines = [[table, *(there(table, profile) for profile in PROFILES)] for table in tables]
+    lines = [line for line in lines if any(not entry.endswith(" of 0") for entry in line[1:])]
     return "Runs that are there, of those a table wants\n" + _plain(lines, ["table", *PROFILES])
 
 
