@@ -46,9 +46,9 @@ def text(summary: Summary, published: float | None = None, digits: int = 2) -> s
         shown = " and ".join(word for word, n in lost.items() if n) or "–"
     else:
         if summary.difference:
-            shown = f"{summary.mean:+.{digits}f}"
+            shown = _signed(summary.mean, digits)
             if summary.low is not None and summary.high is not None:
-                shown += f" [{summary.low:+.{digits}f}, {summary.high:+.{digits}f}]"
+                shown += f" [{_signed(summary.low, digits)}, {_signed(summary.high, digits)}]"
         else:
             shown = f"{summary.mean:.{digits}f}"
             if summary.std is not None:
@@ -59,6 +59,10 @@ def text(summary: Summary, published: float | None = None, digits: int = 2) -> s
         sign = "+" if summary.difference else ""
         shown += f" [paper {published:{sign}.{digits}f}]"
     return shown
+
+
+def _signed(number: float, digits: int) -> str:
+    return f"{round(number, digits) + 0.0:+.{digits}f}"  # nothing is not negative
 
 
 def _grid(

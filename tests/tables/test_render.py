@@ -64,6 +64,7 @@ def records(tmp_path):
         (Summary(0.5, None, 1, difference=True), None, "+0.50 (1)"),
         (Summary(-0.5, None, 1, difference=True), 0.87, "-0.50 (1) [paper +0.87]"),
         (Summary(0.5, 1, 2, low=-1, high=2, difference=True), None, "+0.50 [-1.00, +2.00] (2)"),
+        (Summary(-1e-9, 1, 2, low=-1, high=0, difference=True), None, "+0.00 [-1.00, +0.00] (2)"),
     ],
 )  # fmt: skip
 def test_an_entry_in_words(summary, published, shown):
