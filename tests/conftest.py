@@ -3,12 +3,22 @@
 from collections import Counter
 
 import pytest
+import torch
 from hypothesis import settings
 
 from paper_repro.train import Trainer
 
 settings.register_profile("repro", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("repro")
+
+
+@pytest.fixture
+def one_thread():
+    """One processor thread here, as the processes have that trainings are compared with."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

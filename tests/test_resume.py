@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from workplaces import (
     PROCESSES,
     execute_and_tell,
@@ -25,13 +24,7 @@ from paper_repro.files import load_tensors, save_tensors, worker_in
 from paper_repro.optim import OPTIMIZERS
 from paper_repro.runs import execute
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def stop_after(epochs):

@@ -1,7 +1,6 @@
 import os
 
 import pytest
-import torch
 from workplaces import (
     lottery,
     made_body,
@@ -18,13 +17,7 @@ from paper_repro.runs import attempt, execute, prepare, record_failure
 from paper_repro.sparse import METHODS
 from paper_repro.train import Trainer
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_a_run_leaves_a_record_its_log_and_its_weights(tmp_path):
