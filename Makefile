@@ -23,7 +23,7 @@ READY := $(VENV)/.ready
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 ablation-sam ablation-ratio ablation-lrr ablation-sweep ablation-rho \
+.PHONY: help setup table1 table4 ablation-sam ablation-ratio ablation-lrr ablation-sweep ablation-rho \
   ablation-released claims theory bench status test test-all lint format clean
 
 help: ## List the targets
@@ -49,6 +49,9 @@ define sweep
 endef
 
 table1: $(READY) ## Table 1: every sparse method at 90/95/98 %, with SGD and S2-SAM
+	$(call sweep,$@)
+
+table4: $(READY) ## Table 4: throughput and accuracy at 90 % with SGD, SAM and S2-SAM
 	$(call sweep,$@)
 
 ablation-sam: $(READY) ## SGD, S2-SAM, SAM and the rivals at 90 %: accuracy, gradients, images/s, memory

@@ -73,6 +73,16 @@ def test_sweep_covers_the_sparsities_of_r6_with_their_published_numbers() -> Non
     assert gains == [0.41, 0.32, 0.46, 0.53, 0.65, 0.87, 0.43, 2.00]
 
 
+def test_table_4_shares_its_runs_of_sgd_and_s2sam_with_table_1() -> None:
+    wanted = {c.fingerprint for c in build("table1", "paper").runs()}
+    runs = list(build("table4", "paper").runs())
+    assert {c.method.name for c in runs} == {"grasp", "rigl", "mest"}
+    assert {c.optimizer.name for c in runs} == {"sgd", "sam", "s2sam"}
+    for c in runs:
+        assert c.sparsity == 0.9 and c.dataset == "cifar10"
+        assert (c.fingerprint in wanted) == (c.optimizer.name != "sam")
+
+
 def test_rho_covers_two_decades_around_the_papers() -> None:
     rhos = [float(row.labels[0]) for row in build("ablation-rho", "paper").rows[1:]]
     assert max(rhos) / min(rhos) >= 100 and RHO in rhos
