@@ -17,8 +17,8 @@ from benchmarks import floor, loop, processes, step
 from benchmarks.setup import images
 from benchmarks.timing import Spread
 from paper_repro.errors import UserError
+from paper_repro.experiment.provenance import environment
 from paper_repro.files import write_json
-from paper_repro.provenance import environment
 
 __all__ = ["main"]
 

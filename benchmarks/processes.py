@@ -14,10 +14,10 @@ from benchmarks.setup import Stepper
 from benchmarks.timing import interleaved, ratios, spread, synchronise
 from paper_repro import data as datasets
 from paper_repro.config import RunConfig
+from paper_repro.experiment.packing import images_per_second
+from paper_repro.experiment.profiles import profile
+from paper_repro.experiment.runs import Workplace
 from paper_repro.optim import OPTIMIZERS
-from paper_repro.packing import images_per_second
-from paper_repro.profiles import profile
-from paper_repro.runs import Workplace
 from paper_repro.train import Trainer
 
 __all__ = ["compiled", "packing"]

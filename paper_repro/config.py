@@ -28,7 +28,7 @@ class RunConfig:
     """One training run. Two runs that differ in any field have different fingerprints.
 
     Where and how fast a run is executed (device, threads, compilation, folders) is not part of
-    it; see :class:`paper_repro.runs.Workplace`.
+    it; see :class:`paper_repro.experiment.runs.Workplace`.
 
     Attributes:
         profile: the experiment's size that this run belongs to.

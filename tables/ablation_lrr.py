@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from paper_repro.profiles import Profile
+from paper_repro.experiment.profiles import Profile
 from paper_repro.sparse.lt import spec_reaching
 from tables import TABLES
 from tables.base import Row, Table, best_accuracy

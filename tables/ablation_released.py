@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from paper_repro.experiment.profiles import Profile
 from paper_repro.optim import OPTIMIZERS
-from paper_repro.profiles import Profile
 from paper_repro.registry import Spec
 from tables import TABLES
 from tables.base import Cell, Delta, Row, Table, best_accuracy

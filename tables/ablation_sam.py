@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from paper_repro.experiment.profiles import Profile
+from paper_repro.experiment.records import Record
 from paper_repro.optim import OPTIMIZERS
-from paper_repro.profiles import Profile
-from paper_repro.records import Record
 from paper_repro.registry import Spec
 from tables import TABLES
 from tables.base import Cell, Delta, Row, Table, best_accuracy

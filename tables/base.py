@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from paper_repro.config import RunConfig
-from paper_repro.records import Record, Records
+from paper_repro.experiment.records import Record, Records
 
 __all__ = [
     "Cell",

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paper_repro.errors import UserError
-from paper_repro.profiles import Profile
-from paper_repro.records import Records
+from paper_repro.experiment.profiles import Profile
+from paper_repro.experiment.records import Records
 from paper_repro.registry import Spec
 from tables import TABLES
 from tables.base import Delta, Row, Table, Words, last_accuracy

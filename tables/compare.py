@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from paper_repro.experiment.profiles import Profile
 from paper_repro.optim import OPTIMIZERS
-from paper_repro.profiles import Profile
 from paper_repro.registry import Spec
 from tables.base import Cell, Delta, Row
 

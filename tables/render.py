@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from paper_repro.experiment.profiles import Profile
+from paper_repro.experiment.records import Record, Records
 from paper_repro.files import write_text
-from paper_repro.profiles import Profile
-from paper_repro.records import Record, Records
 from tables.base import Delta, Entry, MeanDelta, Row, Table, Words
 from tables.stats import Summary, summarise
 

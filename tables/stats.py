@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from paper_repro.records import Record, Records
+from paper_repro.experiment.records import Record, Records
 from tables.base import Cell, Delta, MeanDelta
 
 __all__ = ["Summary", "by_seed", "interval", "summarise"]

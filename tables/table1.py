@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from paper_repro.profiles import Profile
+from paper_repro.experiment.profiles import Profile
 from paper_repro.registry import Spec
 from paper_repro.sparse import METHODS
 from paper_repro.sparse.lt import spec_reaching

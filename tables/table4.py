@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from paper_repro.experiment.profiles import Profile
 from paper_repro.optim import OPTIMIZERS
-from paper_repro.profiles import Profile
 from tables import TABLES
 from tables.ablation_sam import gradients, speed
 from tables.base import Cell, Delta, Row, Table, best_accuracy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from paper_repro.records import Record, Records
+from paper_repro.experiment.records import Record, Records
 from tables.base import Cell, Delta
 from tables.stats import by_seed, interval, summarise
 

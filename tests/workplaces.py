@@ -6,15 +6,15 @@ import time
 import torch
 
 from paper_repro.config import RunConfig
+from paper_repro.experiment.runs import Workplace, execute
 from paper_repro.optim import OPTIMIZERS
-from paper_repro.runs import Workplace, execute
 from paper_repro.sparse import METHODS
 from paper_repro.sparse.lt import spec_reaching
 
 # Children of a server that has imported everything start in no time and, unlike those of the
 # testing process itself, may run autograd.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["paper_repro.sweep", "sklearn.datasets"])
+PROCESSES.set_forkserver_preload(["paper_repro.experiment.sweep", "sklearn.datasets"])
 
 BIT_IDENTICAL = ("seconds", "images_per_second")  # what may differ between two equal runs
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -40,6 +41,9 @@ class Dataset:
         pad: zero pixels added at each border before the random crop.
         flip: whether mirroring an image keeps its label.
     """
+
+    #: What it is trained for: the name of one of ``paper_repro.train.TASKS``.
+    task: ClassVar[str] = "classification"
 
     name: str
     train: Split

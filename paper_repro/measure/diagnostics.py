@@ -27,6 +27,7 @@ def diagnose(
     generator: torch.Generator,
     rho: float = 0.05,
     iterations: int = 10,
+    loss_fn: Callable[..., Tensor] = cross_entropy,
 ) -> dict[str, float]:
     r"""Compare, on one batch and at the exact weights w, where S2-SAM and SAM would look.
 
@@ -39,17 +40,18 @@ def diagnose(
         model: in any mode, its parameters at w or perturbed.
         optimizer: that trains it.
         masks: whose pruned positions take no part.
-        batch: images and labels.
+        batch: inputs and targets.
         generator: of the random direction and the power iteration's start, on the model's device.
         rho: the length ρ, in the units of a weight.
         iterations: of the power method.
+        loss_fn: ``loss_fn(outputs, targets)``.
 
     Returns:
         ``cosine``: of S2-SAM's and SAM's direction. ``rise_s2sam``, ``rise_sam``,
         ``rise_random``: :math:`L(w + \rho d) - L(w)` in nats along each direction. ``sharpness``:
         the Hessian's largest eigenvalue over the active weights.
     """
-    images, labels = batch
+    inputs, targets = batch
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     factors = _factors(named, masks)
     weights = [exact(optimizer, p).detach().clone() for p in named.values()]
@@ -59,9 +61,8 @@ def diagnose(
     ]
 
     def loss(at: Sequence[Tensor]) -> Tensor:
-        return cross_entropy(
-            functional_call(model, dict(zip(named, at, strict=True)), (images,)), labels
-        )
+        outputs = functional_call(model, dict(zip(named, at, strict=True)), (inputs,))
+        return loss_fn(outputs, targets)
 
     with undisturbed(model), torch.enable_grad():
         here = [w.requires_grad_(True) for w in weights]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -13,10 +13,30 @@ from torch.optim import Optimizer
 
 from paper_repro.errors import UserError
 
-if TYPE_CHECKING:
-    from paper_repro.sparse.masks import Masks
+__all__ = ["GradientMasks", "Perturbing", "exact", "global_norm", "radius_over_norm"]
 
-__all__ = ["Perturbing", "exact", "global_norm", "radius_over_norm"]
+
+class GradientMasks(Protocol):
+    """As much of the masks that a model trains under as an optimizer may need to know.
+
+    ``masks[name]`` is the boolean mask of the weight ``masks.weights[name]``. While ``open`` is
+    true, gradients pass unmasked; ``optimizer`` is whose state of dropped weights is zeroed.
+    """
+
+    optimizer: Optimizer | None
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]: ...
+
+    @property
+    def open(self) -> bool: ...
+
+    @open.setter
+    def open(self, value: bool) -> None: ...
+
+    def __getitem__(self, name: str) -> Tensor: ...
+
+    def __iter__(self) -> Iterator[str]: ...
 
 
 class Perturbing(Optimizer):
@@ -122,7 +142,7 @@ class Perturbing(Optimizer):
         if "extra" in state_dict:
             self.load_extra_state(state_dict["extra"])
 
-    def adopt(self, masks: Masks) -> None:
+    def adopt(self, masks: GradientMasks) -> None:
         """Learn of the masks that the model trains under; most wrappers need not know."""
 
     def eval(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -12,10 +12,7 @@ from torch.optim import Optimizer
 from paper_repro.errors import UserError
 from paper_repro.optim import OPTIMIZERS
 from paper_repro.optim.ascent import copies
-from paper_repro.optim.base import Perturbing, global_norm, radius_over_norm
-
-if TYPE_CHECKING:
-    from paper_repro.sparse.masks import Masks
+from paper_repro.optim.base import GradientMasks, Perturbing, global_norm, radius_over_norm
 
 __all__ = ["Released", "reference"]
 
@@ -91,10 +88,10 @@ class Released(Perturbing):
         self.lossy_checkpoint = lossy_checkpoint
         # g and ε, and with `adaptive` the point u where g was taken.
         self.extra_buffers = 3.0 if adaptive else 2.0
-        self.masks: Masks | None = None
+        self.masks: GradientMasks | None = None
         self.started = False
 
-    def adopt(self, masks: Masks) -> None:
+    def adopt(self, masks: GradientMasks) -> None:
         """Take over from ``masks``, which else zero gradients before any optimizer sees them."""
         self.masks = masks
         if self.mask_after_step:

@@ -82,7 +82,13 @@ class GraSP(SparseMethod):
 
 
 def _balanced(labels: Tensor, parts: int) -> list[Tensor]:
-    """Indices of ``labels`` dealt to ``parts`` so that each has its share of every class."""
+    """Indices of ``labels`` dealt to ``parts`` so that each has its share of every class.
+
+    Targets of several numbers each have no class and are dealt in turn.
+    """
+    if labels.ndim > 1:
+        turn = torch.arange(len(labels), device=labels.device)
+        return list(turn.tensor_split(min(parts, len(turn))))
     dealt = torch.empty_like(labels)
     for c in labels.unique():
         members = (labels == c).nonzero().squeeze(1)

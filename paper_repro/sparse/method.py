@@ -39,10 +39,13 @@ def check_regrown(value: str) -> str:
 
 @dataclass(frozen=True)
 class BatchRequest:
-    """The training images that a method scores weights on before training."""
+    """The training samples that a method scores weights on before training.
+
+    ``per_class`` asks for ``size`` of every class; where there are no classes, for ``size``.
+    """
 
     size: int
-    per_class: bool = False  # ``size`` of every class instead of ``size`` in all
+    per_class: bool = False
 
 
 class SparseMethod(ABC):

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from paper_repro.data import load
+from paper_repro.experiment.profiles import profile
 from paper_repro.measure.diagnostics import churn, diagnose, largest_eigenvalue
 from paper_repro.optim import OPTIMIZERS, S2SAM
-from paper_repro.profiles import profile
 from paper_repro.sparse import Random
 from paper_repro.train import Trainer
 

@@ -21,8 +21,8 @@ from toys import (
 )
 
 from paper_repro import data
+from paper_repro.experiment.profiles import profile
 from paper_repro.optim import OPTIMIZERS, S2SAM
-from paper_repro.profiles import profile
 from paper_repro.sparse import MEST
 from paper_repro.train import Trainer
 

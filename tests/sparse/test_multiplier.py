@@ -6,8 +6,8 @@ from toys import convnet
 
 from paper_repro.config import RunConfig
 from paper_repro.errors import UserError
+from paper_repro.experiment.profiles import PROFILES
 from paper_repro.optim import OPTIMIZERS
-from paper_repro.profiles import PROFILES
 from paper_repro.sparse import METHODS
 
 SGD = OPTIMIZERS.spec("sgd")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from paper_repro.profiles import PROFILES
-from paper_repro.records import Records
+from paper_repro.experiment.profiles import PROFILES
+from paper_repro.experiment.records import Records
 from paper_repro.registry import Spec
 from tables import TABLES
 from tables.base import Delta, Table

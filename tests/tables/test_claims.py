@@ -6,9 +6,9 @@ import pytest
 from workplaces import made_body, tiny
 
 from paper_repro.errors import UserError
+from paper_repro.experiment.profiles import profile
+from paper_repro.experiment.records import Records
 from paper_repro.optim import OPTIMIZERS
-from paper_repro.profiles import profile
-from paper_repro.records import Records
 from paper_repro.registry import Spec
 from tables import TABLES, claims
 from tables.base import Cell, Delta, last_accuracy

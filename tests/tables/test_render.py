@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from workplaces import made_body, tiny
 
-from paper_repro.profiles import profile
-from paper_repro.records import Records
+from paper_repro.experiment.profiles import profile
+from paper_repro.experiment.records import Records
 from tables.base import Cell, Delta, MeanDelta, Row, Table, best_accuracy
 from tables.render import csv, latex, markdown, text, write
 from tables.stats import Summary

@@ -3,7 +3,7 @@ import math
 import pytest
 from workplaces import made_body, tiny
 
-from paper_repro.records import Records
+from paper_repro.experiment.records import Records
 from tables.base import Cell, Delta, MeanDelta, best_accuracy, last_accuracy
 from tables.stats import summarise
 

@@ -1,7 +1,7 @@
 import pytest
 
-from paper_repro.profiles import PROFILES, profile
-from paper_repro.records import Records
+from paper_repro.experiment.profiles import PROFILES, profile
+from paper_repro.experiment.records import Records
 from paper_repro.registry import Spec
 from paper_repro.sparse import METHODS
 from tables import TABLES

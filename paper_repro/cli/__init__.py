@@ -1,0 +1,1 @@
+"""The command line behind the Makefile: ``python -m paper_repro --help``."""

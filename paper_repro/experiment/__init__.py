@@ -1,0 +1,1 @@
+"""From a config to a record: profiles, runs, sweeps, campaigns, and what records say."""

@@ -1,0 +1,133 @@
+"""Records on the move: one archive from the machine that trained them, merged where they belong."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from paper_repro.errors import UserError
+from paper_repro.experiment.records import Record, Records, read
+from paper_repro.files import write_bytes, write_text
+
+__all__ = ["Merged", "export_records", "import_records"]
+
+_MEMBER = re.compile(r"[A-Za-z0-9][\w-]*/[0-9a-f]{16}\.json", re.ASCII)
+_LARGEST = 2**30  # bytes of all records together; a real one has some 100 kB
+
+
+@dataclass
+class Merged:
+    """What an import did, as ``<profile>/<fingerprint>`` of each record in the archive.
+
+    Attributes:
+        new: written, because there was none or only that of a failure.
+        same: there already, with the same content.
+        conflicting: left out, because there is a different finished (or diverged) record.
+        outdated: left out, because it tells of a failure and the run has a record.
+    """
+
+    new: list[str] = field(default_factory=list)
+    same: list[str] = field(default_factory=list)
+    conflicting: list[str] = field(default_factory=list)
+    outdated: list[str] = field(default_factory=list)
+
+
+def export_records(records: Records, archive: Path, profile: str | None = None) -> int:
+    """Write all records, or those of one profile, to a .tar.gz file, whole or not at all.
+
+    The same records make the same bytes. Every record is read first: a damaged one is not passed
+    on.
+
+    Returns:
+        the number of records.
+
+    Raises:
+        UserError: there are none, one is damaged, or the archive cannot be written.
+    """
+    packed = io.BytesIO()
+    count = 0
+    with (
+        gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as stream,
+        tarfile.open(fileobj=stream, mode="w") as tar,
+    ):
+        for record in records:
+            if profile is not None and record.config.profile != profile:
+                continue
+            content = records.path(record.config).read_bytes()
+            member = tarfile.TarInfo(f"{record.config.profile}/{record.config.fingerprint}.json")
+            member.size, member.mode = len(content), 0o644
+            tar.addfile(member, io.BytesIO(content))
+            count += 1
+    if not count:
+        which = "records" if profile is None else f"records of the {profile} profile"
+        raise UserError(f"there are no {which} under {records.folder} to export")
+    try:
+        write_bytes(archive, packed.getvalue())
+    except OSError as error:
+        raise UserError(f"{archive} cannot be written: {error.strerror}") from error
+    return count
+
+
+def import_records(archive: Path, records: Records) -> Merged:
+    """Merge an archive's records; a different finished record that is there is never replaced.
+
+    Nothing is written unless the whole archive is sound: every member a record, under the name
+    that its content says. Nothing is ever unpacked to a path that the archive chooses.
+
+    Raises:
+        UserError: the archive is missing, damaged, or holds anything but records.
+    """
+    merged = Merged()
+    with tempfile.TemporaryDirectory() as scratch:
+        for record, content in list(_records(archive, Path(scratch))):
+            name = f"{record.config.profile}/{record.config.fingerprint}"
+            present = records.get(record.config)
+            if present == record:
+                merged.same.append(name)
+            elif present is None or (present.status == "failed" and record.status != "failed"):
+                write_text(records.path(record.config), content)
+                merged.new.append(name)
+            elif record.status == "failed":
+                merged.outdated.append(name)
+            else:
+                merged.conflicting.append(name)
+    return merged
+
+
+def _records(archive: Path, scratch: Path) -> Iterator[tuple[Record, str]]:
+    """The records in an archive with their text, each validated like one on disk."""
+    try:
+        with gzip.open(archive) as stream:  # to its end, where gzip compares the checksum
+            unpacked = stream.read(_LARGEST + 1)
+        if len(unpacked) > _LARGEST:
+            raise UserError(f"{archive} unpacks to more than {_LARGEST} bytes")
+        with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as tar:
+            for member in tar:
+                if not (member.isreg() and _MEMBER.fullmatch(member.name)):
+                    raise UserError(f"{archive} holds {member.name!r}, which is no run's record")
+                file = tar.extractfile(member)
+                assert file is not None  # it is a regular file
+                content = file.read().decode("utf-8")
+                path = scratch / PurePosixPath(member.name).name
+                path.write_text(content, encoding="utf-8")
+                try:
+                    record = read(path)
+                except UserError as error:
+                    why = str(error).removeprefix(f"{path} ")
+                    raise UserError(f"{member.name} in {archive} {why}") from error
+                if record.config.profile != PurePosixPath(member.name).parent.name:
+                    raise UserError(
+                        f"{member.name} in {archive} is of the profile {record.config.profile!r}"
+                    )
+                yield record, content
+    except FileNotFoundError as error:
+        raise UserError(f"there is no archive {archive}") from error
+    except (tarfile.TarError, EOFError, OSError, UnicodeError, zlib.error, RecursionError) as error:
+        raise UserError(f"{archive} is damaged or is no archive of records: {error}") from error

@@ -1,0 +1,297 @@
+"""One run from start to record: its folder, checkpoints, resume, parents, and what is written."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import json
+import resource
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from paper_repro import data as datasets
+from paper_repro.config import RunConfig
+from paper_repro.errors import UserError
+from paper_repro.experiment.provenance import environment
+from paper_repro.experiment.records import Record, Records
+from paper_repro.files import (
+    Busy,
+    clear_leftovers,
+    exclusive,
+    finite,
+    load_tensors,
+    save_tensors,
+    write_json,
+    write_text,
+)
+from paper_repro.measure.flops import inference_flops
+from paper_repro.train import Diverged, Trainer
+
+__all__ = ["Workplace", "attempt", "execute", "prepare", "record_failure"]
+
+Progress = Callable[[RunConfig, int], None]
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where and how runs are executed. None of it changes what a run is.
+
+    Attributes:
+        data: folder with the data sets; None for ``PAPER_REPRO_DATA`` and the user's cache.
+        runs: folder for checkpoints, logs and trained weights, one folder a run.
+        results: folder for records.
+        device: to train on, e.g. ``cpu`` or ``cuda``.
+        compile: use ``torch.compile``.
+        diagnostics: measure perturbations and curvature after each epoch.
+        graph: take steps by :class:`paper_repro.train.graph.GraphedStep` where possible.
+    """
+
+    data: Path | None = None
+    runs: Path = Path("runs")
+    results: Path = Path("results")
+    device: str = "cpu"
+    compile: bool = False
+    diagnostics: bool = False
+    graph: bool = False
+
+    @property
+    def records(self) -> Records:
+        return Records(self.results)
+
+    def folder(self, config: RunConfig) -> Path:
+        """A run's own folder."""
+        return self.runs / config.fingerprint
+
+    def weights(self, config: RunConfig) -> Path:
+        """Where a finished run's trained network lies."""
+        return self.folder(config) / "weights.pt"
+
+
+@functools.lru_cache(maxsize=2)
+def _load(name: str, root: Path | None, cache: Path, device: str, train_size: int | None) -> Any:
+    return datasets.load(name, root=root, cache=cache, device=device, train_size=train_size)
+
+
+def prepare(configs: Iterable[RunConfig], place: Workplace) -> None:
+    """Find (fetch, decode) the data sets of many runs, before processes are started for them.
+
+    Raises:
+        UserError: data that is missing or damaged.
+    """
+    for name in dict.fromkeys(config.dataset for config in configs):
+        datasets.load(name, root=place.data, cache=place.runs / "cache")
+
+
+def execute(
+    config: RunConfig,
+    place: Workplace,
+    progress: Progress | None = None,
+    *,
+    need_weights: bool = False,
+) -> Record:
+    """Train a run to its end, from its checkpoint if it has one, and write its record.
+
+    A run that has a record is not trained again, unless its trained weights are needed by a
+    pruning round and gone; its record then stays as it is. Parents are trained first.
+
+    Args:
+        config: the run.
+        place: where.
+        progress: called with the run and the epochs finished, at its start and after each epoch.
+        need_weights: whether a pruning round will start from this run's weights.
+
+    Raises:
+        UserError: bad input, or a parent that did not finish.
+        Busy: another process is training the run.
+    """
+    done = _done(config, place, need_weights)
+    if done is not None:
+        return done
+    report = progress or (lambda config, epoch: None)
+    folder = place.folder(config)
+    with exclusive(folder):
+        done = _done(config, place, need_weights)  # by another process in the meantime
+        if done is not None:
+            return done
+        parent = _parent(config, place, report)
+        return _train(config, place, parent, report)
+
+
+def attempt(
+    config: RunConfig,
+    place: Workplace,
+    progress: Progress | None = None,
+    *,
+    need_weights: bool = False,
+) -> str:
+    """:func:`execute`, but a failure is recorded; returns what it was, or nothing.
+
+    That another process is training the run is no failure of the run and not recorded.
+    """
+    try:
+        execute(config, place, progress, need_weights=need_weights)
+    except Busy as error:
+        return str(error)
+    except UserError as error:
+        record_failure(config, place, str(error))
+        return str(error)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        record_failure(config, place, reason, traceback.format_exc())
+        return reason
+    return ""
+
+
+def record_failure(
+    config: RunConfig, place: Workplace, reason: str, details: str | None = None
+) -> Record:
+    """Record that a run failed by no fault of its own numbers; a sweep will try it again.
+
+    A finished record is never replaced by it.
+    """
+    existing = place.records.get(config)
+    if existing is not None and existing.status != "failed":
+        return existing
+    body = {
+        "reason": reason,
+        "details": details,
+        "environment": environment(torch.device(place.device)),
+    }
+    return place.records.write(config, "failed", body)
+
+
+def _done(config: RunConfig, place: Workplace, need_weights: bool) -> Record | None:
+    """The record of a run that need not be trained; None if it must be."""
+    record = place.records.get(config)
+    if record is None or record.status == "failed":
+        return None
+    lost = record.status == "finished" and not place.weights(config).exists()
+    return None if need_weights and lost else record
+
+
+def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress) -> Record:
+    folder = place.folder(config)
+    write_json(folder / "config.json", config.to_dict())
+    data = _load(config.dataset, place.data, place.runs / "cache", place.device, config.train_size)
+    device = torch.device(place.device)
+    if device.type == "cuda":
+        gc.collect()  # what an earlier run left in reference cycles is none of this one's memory
+        torch.cuda.reset_peak_memory_stats(device)
+    checkpoint = folder / "checkpoint.pt"
+    state = load_tensors(checkpoint, place.device) if checkpoint.exists() else None
+    # A run goes on as it began, whatever is asked for now: replayed, compiled and plain steps
+    # differ in rounding.
+    began = state if isinstance(state, dict) else {}
+    trainer = Trainer(
+        config,
+        data,
+        parent,
+        compile=bool(began.get("compiled", place.compile)),
+        diagnostics=place.diagnostics,
+        graph=bool(began.get("graphed", place.graph)),
+    )
+    where = {**environment(trainer.device), "compiled": trainer.compiled, "graph": trainer.graphed}
+    if state is not None:
+        _resume(trainer, state, checkpoint)
+    status, reason = "finished", None
+    progress(config, trainer.epoch)
+    try:
+        while not trainer.finished:
+            trainer.run_epoch()
+            save_tensors(checkpoint, trainer.state_dict())
+            lines = (json.dumps(finite(line)) for line in trainer.curve)
+            write_text(folder / "log.jsonl", "\n".join(lines) + "\n")
+            progress(config, trainer.epoch)
+    except Diverged as error:
+        status, reason = "diverged", str(error)
+    if status == "finished":
+        save_tensors(place.weights(config), trainer.outcome())
+    record = place.records.get(config)
+    if record is None or record.status == "failed":
+        clear_leftovers(place.records.path(config).parent, place.records.path(config).name)
+        body = {**_measured(trainer, reason), "environment": where}
+        record = place.records.write(config, status, body)
+    checkpoint.unlink(missing_ok=True)
+    return record
+
+
+def _resume(trainer: Trainer, state: Any, checkpoint: Path) -> None:
+    try:
+        trainer.load_state_dict(state)
+    except Exception as error:  # of another version or another run, it can lack or hold anything
+        first = (str(error).splitlines() or [""])[0]
+        raise UserError(
+            f"{checkpoint} does not fit this run ({type(error).__name__}: {first}); "
+            "delete it to train the run afresh"
+        ) from error
+
+
+def _parent(config: RunConfig, place: Workplace, progress: Progress) -> Any:
+    parent = config.parent()
+    if parent is None:
+        return None
+    record = execute(parent, place, progress, need_weights=True)
+    if record.status != "finished":
+        raise UserError(f"{config} starts from {parent}, which {record.status}")
+    path = place.weights(parent)
+    left = load_tensors(path)
+    if not (isinstance(left, dict) and {"weights", "masks"} <= set(left)):
+        raise UserError(f"{path} holds no trained network; delete it to train that run afresh")
+    return left
+
+
+def _measured(trainer: Trainer, reason: str | None) -> dict[str, Any]:
+    masks = trainer.method.masks
+    curve = trainer.curve
+    # Some methods are denser than asked until late in the training: their best epoch is the best
+    # of those in which the network was as sparse as in the end.
+    score, unit = trainer.task.score, trainer.task.unit
+    final = [line[score] for line in curve if line["sparsity"] == curve[-1]["sparsity"]]
+    seconds = sum(line["seconds"] for line in curve)
+    samples = len(curve) * trainer.steps_per_epoch * trainer.config.batch_size
+    device = trainer.device
+    if device.type == "cuda":
+        memory = {"device_peak_bytes": torch.cuda.max_memory_allocated(device)}
+    else:  # of the whole process, which may have trained other runs before
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        memory = {"process_peak_bytes": peak * (1 if sys.platform == "darwin" else 1024)}
+    return {
+        "reason": reason,
+        "accuracy": {
+            "last": curve[-1][score] if curve else None,
+            "best": max(final, default=None),
+        },
+        "sparsity": {
+            "asked": trainer.config.sparsity,
+            "masked_layers": masks.sparsity(),
+            "overall": masks.sparsity(overall=True),
+        },
+        "layer_densities": masks.densities(),
+        "method_facts": trainer.method.facts(),
+        "flops": _flops(trainer),
+        "speed": {
+            "seconds": seconds,
+            f"{unit}_per_second": samples / seconds if seconds else None,
+            "gradients_per_step": getattr(trainer.optimizer, "gradients_per_step", 1.0),
+            "forwards_per_step": getattr(trainer.optimizer, "extra_forwards", 0.0),
+        },
+        "memory": memory,
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "curve": curve,
+    }
+
+
+def _flops(trainer: Trainer) -> dict[str, float]:
+    return {
+        "inference": inference_flops(trainer.macs, trainer.method.masks.densities()),
+        "inference_dense": inference_flops(trainer.macs, {}),
+        "training": trainer.training_flops,
+    }

@@ -1,0 +1,115 @@
+"""Image classification with all images in memory on the training device."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from paper_repro import models
+from paper_repro.config import RunConfig
+from paper_repro.data import Augmenter, Dataset, Plan
+from paper_repro.errors import UserError
+from paper_repro.measure.accuracy import evaluate
+from paper_repro.measure.flops import layer_macs
+from paper_repro.optim import Closure
+from paper_repro.sparse.method import BatchRequest
+from paper_repro.train import TASKS
+from paper_repro.train.task import Batch, Task
+
+__all__ = ["Classification"]
+
+
+@TASKS.register("classification")
+class Classification(Task):
+    """Cross-entropy and accuracy over images that are cropped and flipped in whole batches.
+
+    An epoch's incomplete last batch is left out. Label smoothing is the training loss's alone.
+
+    Args:
+        config: the run.
+        data: its images and labels, on the device to train on.
+
+    Raises:
+        UserError: fewer training images than a batch has.
+    """
+
+    unit = "images"
+    score = "test_accuracy"
+    replayable = True
+
+    def __init__(self, config: RunConfig, data: Dataset) -> None:
+        self.config = config
+        self.data = data
+        self.device = data.train.images.device
+        self.samples = len(data.train)
+        self.steps_per_epoch = self.samples // config.batch_size
+        if self.steps_per_epoch == 0:
+            raise UserError(
+                f"batch_size {config.batch_size} exceeds the {self.samples} training images"
+            )
+        self.augmenter = Augmenter(data, config.augment)
+        self._loss_fn = functools.partial(F.cross_entropy, label_smoothing=config.label_smoothing)
+        self._plan: Plan | None = None
+        self._hits = torch.zeros((), device=self.device, dtype=torch.int64)
+
+    def build_model(self) -> nn.Module:
+        model: nn.Module = models.build(
+            self.config.model,
+            classes=self.data.classes,
+            channels=self.data.channels,
+            seed=self.config.seed,
+        )
+        return model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+    def macs(self, model: nn.Module) -> dict[str, int]:
+        return layer_macs(model, (self.data.channels, self.data.size, self.data.size))
+
+    @property
+    def loss_fn(self) -> Callable[..., Tensor]:
+        return self._loss_fn
+
+    @property
+    def plain_loss_fn(self) -> Callable[..., Tensor]:
+        return F.cross_entropy
+
+    def begin_epoch(self, generator: torch.Generator) -> Sequence[Tensor]:
+        order = torch.randperm(self.samples, generator=generator, device=self.device)
+        plan = self.augmenter.draw(self.samples, generator)
+        if self._plan is None:
+            self._plan = plan
+        else:  # in place, where a recorded step reads it
+            self._plan.copy_(plan)
+        self._hits.zero_()
+        size = self.config.batch_size
+        return order[: self.steps_per_epoch * size].split(size)
+
+    def batch(self, index: Tensor) -> Batch:
+        assert self._plan is not None  # drawn at the epoch's beginning
+        return Batch(self.augmenter.batch(index, self._plan), self.data.train.labels[index], index)
+
+    def count(self, closure: Closure) -> None:
+        self._hits += (closure.outputs.argmax(1) == closure.target).sum()
+
+    def training_metrics(self) -> dict[str, float]:
+        seen = self.steps_per_epoch * self.config.batch_size
+        return {"train_accuracy": 100.0 * int(self._hits) / seen}
+
+    def scoring_batch(
+        self, request: BatchRequest, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        labels = self.data.train.labels
+        order = torch.randperm(len(labels), generator=generator, device=self.device)
+        if request.per_class:
+            picks = [order[labels[order] == c][: request.size] for c in range(self.data.classes)]
+            order = torch.cat(picks)
+        else:
+            order = order[: request.size]
+        return self.augmenter.normalise(self.data.train.images[order]), labels[order]
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        loss, accuracy = evaluate(model, self.data.test, self.augmenter.normalise)
+        return {"test_loss": loss, "test_accuracy": accuracy}

@@ -1,0 +1,309 @@
+"""The one training loop. No method, no optimizer and no task has a loop of its own."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from paper_repro.config import RunConfig
+from paper_repro.errors import UserError
+from paper_repro.measure.diagnostics import churn, diagnose
+from paper_repro.measure.flops import training_flops
+from paper_repro.optim import OPTIMIZERS, Closure, Perturbing
+from paper_repro.sparse import METHODS, SparseMethod
+from paper_repro.sparse.method import BatchRequest
+from paper_repro.train import TASKS
+from paper_repro.train.graph import CAPTURABLE, GraphedStep
+from paper_repro.train.schedule import cosine
+from paper_repro.train.task import Task
+
+__all__ = ["Diverged", "Trainer"]
+
+
+class Diverged(Exception):
+    """A loss is no longer finite: a result of the run, not a fault of the program."""
+
+
+class Trainer:
+    """A run in progress: everything that one training run owns, advanced epoch by epoch.
+
+    What a batch is, the loss, and how the network is scored are its task's
+    (:class:`paper_repro.train.Task`), which the data set names.
+
+    All randomness comes from generators that are seeded from the config and saved in
+    :meth:`state_dict`, so a run resumed on the same device ends bit-identical to one never
+    stopped.
+
+    Args:
+        config: the run.
+        data: its data set, on the device to train on.
+        parent: for a pruning round, what the round before left (see ``Trainer.outcome``).
+        compile: run the model through ``torch.compile``.
+        diagnostics: after each epoch also measure what
+            :func:`paper_repro.measure.diagnostics.diagnose` does, and mask churn. Training is
+            the same with and without.
+        graph: take steps by :class:`paper_repro.train.graph.GraphedStep` where the optimizer and
+            the task allow it: recorded and replayed on CUDA, through the same code but eagerly
+            elsewhere.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        data: Any,
+        parent: Mapping[str, Any] | None = None,
+        compile: bool = False,
+        diagnostics: bool = False,
+        graph: bool = False,
+    ) -> None:
+        self.config = config
+        self.task: Task = TASKS[data.task](config, data)
+        self.device = self.task.device
+        self.steps_per_epoch = self.task.steps_per_epoch
+        self.total_steps = self.steps_per_epoch * config.epochs
+        if self.device.type == "cuda":
+            # The convolutions' fastest algorithms may add in any order, and then no run repeats.
+            torch.backends.cudnn.deterministic = True
+        torch.manual_seed(config.seed)  # for models that draw while they run, e.g. dropout
+        self.generator = torch.Generator(device=self.device).manual_seed(config.seed)
+        self.model = self.task.build_model()
+        self.optimizer = OPTIMIZERS.build(
+            config.optimizer,
+            base=self._base_optimizer(),
+            model=self.model,
+            seed=config.seed,
+            total_steps=self.total_steps,
+        )
+        self.method = self._sparsify(parent)
+        if isinstance(self.optimizer, Perturbing):
+            self.optimizer.adopt(self.method.masks)
+        self.compiled = compile
+        self.diagnostics = diagnostics
+        self._forward, self._scored = self._engine()
+        self.macs = self.task.macs(self.model)
+        self._loss_sum = torch.zeros((), device=self.device)
+        self._t = 0
+        self.graphed = graph and self.task.replayable and config.optimizer.name in CAPTURABLE
+        self._graphed: GraphedStep | None = None
+        if self.graphed:
+            self._graphed = GraphedStep(
+                self._closure,
+                self._count,
+                self.optimizer,
+                self.method,
+                batch_size=config.batch_size,
+                device=self.device,
+            )
+        self.epoch = 0
+        self.curve: list[dict[str, Any]] = []
+        self.training_flops = 0.0
+
+    def _base_optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(
+            self.model.parameters(),
+            lr=self.config.lr,
+            momentum=self.config.momentum,
+            weight_decay=self.config.weight_decay,
+        )
+
+    def _engine(self) -> tuple[Callable[[Tensor], Tensor], nn.Module]:
+        """What computes a training step's outputs, and what is evaluated, measured and saved.
+
+        The one place that decides it, once model, optimizer and masks are there. Whatever takes the
+        module's place must compute what ``self.model`` does with the parameters that
+        ``self.optimizer`` holds.
+        """
+        return (torch.compile(self.model) if self.compiled else self.model), self.model
+
+    def _sparsify(self, parent: Mapping[str, Any] | None) -> SparseMethod:
+        spec = self.config.method
+        request = METHODS[spec.name].batch_request(spec)
+        method: SparseMethod = METHODS.build(
+            spec,
+            model=self.model,
+            optimizer=self.optimizer,
+            total_steps=self.total_steps,
+            steps_per_epoch=self.steps_per_epoch,
+            batch=None if request is None else self._scoring_batch(request),
+            loss_fn=self.task.plain_loss_fn,
+            seed=self.config.seed,
+            parent=parent,
+        )
+        return method
+
+    def _scoring_batch(self, request: BatchRequest) -> tuple[Tensor, Tensor]:
+        # A generator of its own, so that training draws the same numbers whatever a method asks.
+        generator = torch.Generator(device=self.device).manual_seed(self.config.seed)
+        return self.task.scoring_batch(request, generator)
+
+    @property
+    def finished(self) -> bool:
+        return self.epoch == self.config.epochs
+
+    def run_epoch(self) -> dict[str, Any]:
+        """Train one epoch and evaluate; returns its line of the curve.
+
+        Raises:
+            Diverged: the epoch's mean training loss, or the test loss, is not finite.
+        """
+        masks_before = self.method.masks.state_dict() if self.diagnostics else {}
+        started = time.perf_counter()
+        loss, metrics = self.train_epoch()
+        seconds = time.perf_counter() - started
+        if not math.isfinite(loss):
+            raise Diverged(f"the training loss became {loss} in epoch {self.epoch + 1}")
+        samples = self.steps_per_epoch * self.config.batch_size
+        gradients = getattr(self.optimizer, "gradients_per_step", 1.0)
+        # A forward pass alone is a third of a gradient.
+        gradients += getattr(self.optimizer, "extra_forwards", 0.0) / 3
+        # Counted at the epoch's final masks.
+        densities = self.method.masks.densities()
+        self.training_flops += samples * training_flops(self.macs, densities, gradients)
+        scores = self.evaluate()
+        if not math.isfinite(scores["test_loss"]):
+            raise Diverged(f"the test loss became {scores['test_loss']} in epoch {self.epoch + 1}")
+        self.epoch += 1
+        line: dict[str, Any] = {
+            "epoch": self.epoch,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "train_loss": loss,
+            **metrics,
+            **scores,
+            "sparsity": self.method.masks.sparsity(),
+            "seconds": seconds,
+            f"{self.task.unit}_per_second": samples / seconds,
+        }
+        if self.diagnostics:
+            line["diagnostics"] = self._diagnose(masks_before)
+        self.curve.append(line)
+        return line
+
+    def _diagnose(self, masks_before: Mapping[str, Tensor]) -> dict[str, float]:
+        # A generator of its own, so that training draws the same numbers as without.
+        seed = self.config.seed * 1_000_003 + self.epoch
+        generator = torch.Generator(device=self.device).manual_seed(seed)
+        batch = self.task.scoring_batch(BatchRequest(self.config.batch_size), generator)
+        rho = self.optimizer.param_groups[0].get("rho") or 0.05
+        masks = self.method.masks
+        measured = diagnose(
+            self.model,
+            self.optimizer,
+            masks,
+            batch,
+            generator,
+            rho,
+            loss_fn=self.task.plain_loss_fn,
+        )
+        return {**measured, "rho": rho, "churn": churn(masks_before, masks.state_dict())}
+
+    def train_epoch(self) -> tuple[float, dict[str, float]]:
+        """One pass over the training samples: their mean loss and the task's other metrics."""
+        for index in self.begin_epoch():
+            self.step(index)
+        return float(self._loss_sum) / self.steps_per_epoch, self.task.training_metrics()
+
+    def begin_epoch(self) -> Iterable[Tensor]:
+        """Draw the epoch's order and augmentation; returns the indices of each step's samples."""
+        self.model.train()
+        steps = self.task.begin_epoch(self.generator)
+        self._t = self.epoch * self.steps_per_epoch
+        # Kept on the device: reading a number at every step would make the host wait for it.
+        self._loss_sum.zero_()
+        return steps
+
+    def step(self, index: Tensor) -> None:
+        """One training step on the samples ``index``; nothing in it waits for the device."""
+        lr = cosine(self._t, self.total_steps, self.config.lr, self.config.lr_min)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        if self._graphed is not None:
+            self._graphed(index)
+        else:
+            closure = self._closure(index)
+            self.optimizer.step(closure)
+            self._count(closure)
+        self._t += 1
+
+    def _closure(self, index: Tensor) -> Closure:
+        return self.task.closure(
+            self.task.batch(index),
+            self._forward,
+            optimizer=self.optimizer,
+            context=self._autocast,
+        )
+
+    def _count(self, closure: Closure) -> None:
+        assert closure.loss is not None and closure.outputs is not None
+        self._loss_sum += closure.loss
+        self.task.count(closure)
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.config.precision == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+
+    def evaluate(self) -> Mapping[str, float]:
+        """The task's metrics of the unperturbed weights, ``test_loss`` among them."""
+        wrapped = isinstance(self.optimizer, Perturbing)
+        if wrapped:
+            self.optimizer.eval()
+        try:
+            with self._autocast():
+                return self.task.evaluate(self._scored)
+        finally:
+            if wrapped:
+                self.optimizer.train()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs."""
+        return {
+            "fingerprint": self.config.fingerprint,
+            "graphed": self.graphed,
+            "compiled": self.compiled,
+            "epoch": self.epoch,
+            "curve": self.curve,
+            "training_flops": self.training_flops,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "method": self.method.state_dict(),
+            "generator": self.generator.get_state(),
+            "global_generator": torch.get_rng_state(),
+            "cuda_generator": torch.cuda.get_rng_state(self.device)
+            if self.device.type == "cuda"
+            else None,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state_dict` of the same run.
+
+        Raises:
+            UserError: it belongs to another run.
+        """
+        if state["fingerprint"] != self.config.fingerprint:
+            raise UserError(
+                f"the checkpoint is of run {state['fingerprint']}, not {self.config.fingerprint}"
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.method.load_state_dict(state["method"])
+        self.generator.set_state(state["generator"].cpu())
+        torch.set_rng_state(state["global_generator"].cpu())
+        if state["cuda_generator"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_generator"].cpu(), self.device)
+        if self._graphed is not None:
+            self._graphed.reset()
+        self.epoch = state["epoch"]
+        self.curve = list(state["curve"])
+        self.training_flops = state["training_flops"]
+
+    def outcome(self) -> dict[str, Any]:
+        """The trained network at w: ``weights`` (the model's whole state) and boolean ``masks``."""
+        if isinstance(self.optimizer, Perturbing):
+            self.optimizer.eval()
+        weights = {name: value.detach().cpu() for name, value in self.model.state_dict().items()}
+        masks = {name: mask.cpu() for name, mask in self.method.masks.state_dict().items()}
+        return {"weights": weights, "masks": masks}

@@ -1,0 +1,76 @@
+import dataclasses
+
+import pytest
+
+from paper_repro import models
+from paper_repro.errors import UserError
+from paper_repro.experiment.profiles import PROFILES, profile
+from paper_repro.optim import OPTIMIZERS
+
+SGD = OPTIMIZERS.spec("sgd")
+
+
+def run(name, dataset="cifar10", **settings):
+    size = profile(name)
+    return size.config(dataset, "resnet32x2", size.method("dense"), SGD, 0, **settings)
+
+
+def test_the_paper_profile_is_the_papers_setting():
+    config, size = run("paper"), profile("paper")
+    assert (config.dataset, config.model, config.epochs) == ("cifar10", "resnet32x2", 160)
+    assert (config.batch_size, config.lr, config.lr_min) == (64, 0.1, 4e-8)
+    assert (config.momentum, config.weight_decay, config.label_smoothing) == (0.9, 5e-4, 0.0)
+    assert config.augment and config.train_size is None and len(size.seeds) == 3
+    assert set(size.datasets) == {"cifar10", "cifar100"} and size.prune_ratio == 0.2
+    network = models.build(config.model, classes=10, channels=3, seed=0)
+    assert sum(p.numel() for p in network.parameters()) == 1_860_522
+
+
+def test_only_the_smoke_profile_is_no_evidence():
+    assert [name for name, size in PROFILES.items() if not size.evidence] == ["smoke"]
+    assert run("smoke").dataset == "digits" and run("smoke").model == "resnet_digits"
+
+
+def test_a_profile_is_known_by_its_name_and_its_runs_bear_it():
+    for name, size in PROFILES.items():
+        assert size.name == name and run(name).profile == name and size.seeds
+
+
+def test_profiles_do_not_share_runs():
+    assert len({run(name).fingerprint for name in PROFILES}) == len(PROFILES)
+
+
+def test_options_win_over_the_profiles_and_those_over_the_methods():
+    size = profile("smoke")
+    assert size.method("rigl", sparsity=0.9)["delta_t"] == 20
+    assert size.method("rigl", sparsity=0.9, delta_t=3)["delta_t"] == 3
+    assert profile("paper").method("rigl", sparsity=0.9)["delta_t"] == 100
+    assert run("smoke", epochs=3).epochs == 3 and run("smoke").epochs == 20
+
+
+def test_a_multiplier_lengthens_the_training():
+    assert run("paper", multiplier=1.7).epochs == 272
+    assert run("smoke", epochs=1, multiplier=0.1).epochs == 1
+    with pytest.raises(UserError, match="epochs must be at least 1"):
+        run("smoke", epochs=0)
+    for multiplier in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(UserError, match="multiplier"):
+            run("paper", multiplier=multiplier)
+
+
+def test_an_unknown_profile_is_answered_with_the_known_ones():
+    with pytest.raises(UserError, match="unknown profile 'huge'; known are smoke, cpu, paper"):
+        profile("huge")
+
+
+def test_a_data_set_without_a_stand_in_is_refused():
+    with pytest.raises(UserError, match=r"the smoke profile has nothing .* 'cifar100'"):
+        run("smoke", dataset="cifar100")
+
+
+def test_a_profile_cannot_be_changed_by_accident():
+    size = profile("smoke")
+    with pytest.raises(TypeError):
+        size.settings["epochs"] = 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        size.seeds = (0,)

@@ -1,0 +1,142 @@
+import json
+import math
+import subprocess
+from pathlib import Path
+
+import pytest
+from workplaces import made_body, tiny
+
+from paper_repro.config import RunConfig
+from paper_repro.errors import UserError
+from paper_repro.experiment.records import Records, read
+
+RESULTS = Path(__file__).parents[2] / "results"
+COMMITTED = sorted(RESULTS.glob("*/*.json"))
+
+
+@pytest.fixture(params=[*COMMITTED, None], ids=lambda p: p.stem if p else "made up")
+def path(request, tmp_path):
+    """Each committed record, and a made-up one."""
+    if request.param is None:
+        Records(tmp_path).write(tiny(), "finished", made_body())
+        return Records(tmp_path).path(tiny())
+    return request.param
+
+
+def test_every_record_reads_back_as_what_its_name_says(path):
+    record = read(path)
+    plain = json.loads(path.read_text())
+    config = RunConfig.from_dict(plain["config"])
+    assert path.stem == config.fingerprint == plain["fingerprint"] == record.config.fingerprint
+    assert path.parent.name == record.config.profile
+    assert record.status == plain["status"]
+    assert Records(path.parents[1]).get(config) == record
+
+
+def test_a_committed_record_is_complete_evidence(path):
+    record = read(path)
+    assert record.status in ("finished", "diverged")
+    if record.status == "finished":
+        body, epochs = record.body, record.config.epochs
+        assert [line["epoch"] for line in body["curve"]] == list(range(1, epochs + 1))
+        accuracies = [line["test_accuracy"] for line in body["curve"]]
+        assert record.accuracy("last") == accuracies[-1]
+        final = body["curve"][-1]["sparsity"]
+        assert record.accuracy("best") == max(
+            line["test_accuracy"] for line in body["curve"] if line["sparsity"] == final
+        )
+        assert body["environment"]["commit"]
+        where = body["environment"]
+        if "tree" in where and not where["dirty"]:
+            assert tree_of(where["commit"]) in (None, where["tree"])
+
+
+def tree_of(commit):
+    """The package's tree in a commit; None where the history is not here."""
+    ran = subprocess.run(
+        ["git", "rev-parse", f"{commit}:paper_repro"], cwd=RESULTS, capture_output=True, text=True
+    )
+    return ran.stdout.strip() if ran.returncode == 0 else None
+
+
+def test_a_record_lies_where_its_run_says_and_comes_back(tmp_path):
+    records, config = Records(tmp_path), tiny()
+    assert records.get(config) is None and not records.done(config)
+    written = records.write(config, "finished", made_body(last=92.5))
+    path = tmp_path / "smoke" / f"{config.fingerprint}.json"
+    assert records.path(config) == path and path.exists()
+    assert records.get(config) == written and records.done(config)
+    assert written.accuracy() == 92.5 and written.accuracy("best") == 91.0
+    assert list(records) == [written]
+    assert records.get(tiny(seed=1)) is None
+
+
+def test_only_a_failure_is_tried_again(tmp_path):
+    records = Records(tmp_path)
+    for seed, status in enumerate(("finished", "diverged", "failed")):
+        records.write(tiny(seed=seed), status, made_body())
+    assert [records.done(tiny(seed=seed)) for seed in range(3)] == [True, True, False]
+    assert [records.get(tiny(seed=seed)).accuracy() for seed in range(3)] == [90.0, None, None]
+
+
+def test_a_number_that_is_not_finite_is_null_in_the_file(tmp_path):
+    body = {**made_body(), "curve": [{"test_loss": math.nan, "train_loss": 1.0}]}
+    record = Records(tmp_path).write(tiny(), "finished", body)
+    assert record.body["curve"] == [{"test_loss": None, "train_loss": 1.0}]
+    assert Records(tmp_path).get(tiny()) == record
+
+
+def changed(**changes):
+    return lambda plain: {**plain, **changes}
+
+
+def lacking(*names):
+    return lambda plain: {k: v for k, v in plain.items() if k not in names}
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda plain: [], "is not a run's record"),
+        (lambda plain: "words", "is not a run's record"),
+        (lambda plain: {}, "lacks 'config'"),
+        (lacking("status"), "lacks 'status'"),
+        (lacking("fingerprint"), "lacks 'fingerprint'"),
+        (lacking("accuracy"), "lacks 'accuracy'"),
+        (lacking("environment"), "lacks 'environment'"),
+        (changed(accuracy={"last": 90.0}), "lacks 'best'"),
+        (changed(accuracy={"last": None, "best": 1.0}), "last accuracy is None"),
+        (changed(accuracy=None), "is not a run's record"),
+        (changed(status="done"), "status is 'done'"),
+        (changed(fingerprint="0123456789abcdef"), "it is of run 0123456789abcdef"),
+        (changed(config={}), "lacks"),
+        (changed(config=tiny(seed=7).to_dict()), f"config of run {tiny(seed=7).fingerprint}"),
+    ],
+)
+def test_a_damaged_record_is_refused_in_a_sentence_that_names_it(tmp_path, damage, said):
+    records = Records(tmp_path)
+    records.write(tiny(), "finished", made_body())
+    path = records.path(tiny())
+    path.write_text(json.dumps(damage(json.loads(path.read_text()))))
+    with pytest.raises(UserError, match=said) as caught:
+        records.get(tiny())
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"config": ', b"\xff\xfe\x00", b"NaN"])
+def test_a_file_that_is_no_json_is_refused(tmp_path, content):
+    path = Records(tmp_path).path(tiny())
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="is not a run's record"):
+        Records(tmp_path).get(tiny())
+    with pytest.raises(UserError, match="is not a run's record"):
+        list(Records(tmp_path))
+
+
+def test_a_record_under_another_runs_name_is_refused(tmp_path):
+    records = Records(tmp_path)
+    records.write(tiny(), "finished", made_body())
+    records.path(tiny()).rename(records.path(tiny(seed=1)))
+    with pytest.raises(UserError, match="it is of run"):
+        records.get(tiny(seed=1))
