@@ -15,6 +15,7 @@ FLOORS = (
     {"data", "models", "optim"},
     {"sparse"},
     {"measure", "config"},
+    {"engine"},
     {"train"},
     {"experiment"},
     {"cli"},

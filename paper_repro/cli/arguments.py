@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from paper_repro.cli.campaign import add_commands
+from paper_repro.config import PRECISIONS
+from paper_repro.engine import ENGINES
 from paper_repro.experiment.profiles import PROFILES
+from paper_repro.models import MODELS
 from paper_repro.optim import OPTIMIZERS
 from paper_repro.sparse import METHODS
 
@@ -56,6 +59,12 @@ def parser() -> argparse.ArgumentParser:
         "--graph", action="store_true", help="replay each step as a CUDA graph (not on the CPU)"
     )
     training.add_argument(
+        "--engine",
+        default="auto",
+        metavar="NAME",
+        help=f"what computes a step, one of {', '.join(ENGINES)}: auto skips zeros where that pays",
+    )
+    training.add_argument(
         "--diagnostics", action="store_true", help="record perturbations, churn and sharpness"
     )
 
@@ -84,6 +93,11 @@ def parser() -> argparse.ArgumentParser:
     length.add_argument(
         "--multiplier", type=float, default=1.0, help="of the epochs, as in RigL 5x or MEST 1.7x"
     )
+    run.add_argument("--model", metavar="NAME", help=f"one of {', '.join(MODELS)}")
+    run.add_argument(
+        "--precision", metavar="NAME", help=f"of the arithmetic, one of {', '.join(PRECISIONS)}"
+    )
+    run.add_argument("--train-size", type=int, help="use only so many training images")
     run.add_argument("--threads", type=int, help="instead of the profile's")
     run.add_argument(
         "--option",

@@ -16,6 +16,7 @@ import torch
 from paper_repro.cli import arguments
 from paper_repro.cli.campaign import run_campaign, run_export, run_import
 from paper_repro.config import RunConfig
+from paper_repro.engine import ENGINES
 from paper_repro.errors import UserError
 from paper_repro.experiment.profiles import Profile, profile
 from paper_repro.experiment.records import Record
@@ -118,8 +119,13 @@ def _config(options: argparse.Namespace) -> RunConfig:
                 f"there are {', '.join(sorted(known)) or 'none'}"
             )
     method = _method(size, options.method, options.sparsity, _for(METHODS, options.method, given))
-    settings = {} if options.epochs is None else {"epochs": options.epochs}
-    return size.config(
+    given_too = {
+        "epochs": options.epochs,
+        "precision": options.precision,
+        "train_size": options.train_size,
+    }
+    settings = {name: value for name, value in given_too.items() if value is not None}
+    config = size.config(
         options.dataset,
         "resnet32x2",
         method,
@@ -128,6 +134,7 @@ def _config(options: argparse.Namespace) -> RunConfig:
         options.multiplier,
         **settings,
     )
+    return config if options.model is None else replace(config, model=options.model)
 
 
 def _method(size: Profile, name: str, sparsity: float | None, given: dict[str, Scalar]) -> Spec:
@@ -276,7 +283,14 @@ def _place(options: argparse.Namespace) -> Workplace:
         compile=getattr(options, "compile", False),
         diagnostics=getattr(options, "diagnostics", False),
         graph=getattr(options, "graph", False),
+        engine=_engine(getattr(options, "engine", "auto")),
     )
+
+
+def _engine(name: str) -> str:
+    if name not in ENGINES:
+        raise UserError(f"unknown engine {name!r}; known are {', '.join(ENGINES)}")
+    return name
 
 
 def _device(name: str) -> str:

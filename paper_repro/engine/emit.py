@@ -48,7 +48,13 @@ class Buffers:
     """
 
     def __init__(
-        self, network: Network, image: Size, batch: int, dtype: torch.dtype, lanes: int, threads: int
+        self,
+        network: Network,
+        image: Size,
+        batch: int,
+        dtype: torch.dtype,
+        lanes: int,
+        threads: int,
     ) -> None:
         self.dtype = dtype
         self.block = _BLOCK[dtype]
@@ -162,7 +168,7 @@ class Emitter:
         self.weights = weights
         self.gradients = gradients
         self.library = library
-        self.slices = layout.slices()
+        self.slices = layout.slices
         self.nodes = network.nodes
         self.all = [b for node in self.nodes for b in branches(node)]
         self.consumers: dict[int, list[Branch]] = defaultdict(list)
@@ -519,9 +525,7 @@ class Emitter:
         size, block = b.sizes[activation], b.block
         stride = here.convolutions[0][0].stride
         out = b.sizes[activation]
-        reader = Size(
-            here.convolutions[0][0].outputs, out.height // stride, out.width // stride
-        )
+        reader = Size(here.convolutions[0][0].outputs, out.height // stride, out.width // stride)
         padded = b.padded_gradient(reader)
         base = [slot * padded.numel() // 2 for _, slot in here.convolutions]
         row = (reader.width + 2) * block
@@ -569,4 +573,3 @@ class Emitter:
                 w=at(values),
                 **extra,
             )
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -36,6 +37,7 @@ class Layout:
         fresh = {name: mask.flatten().nonzero().squeeze(1) for name, mask in masks.items()}
         return Layout(self.shapes, {**self.active, **fresh})
 
+    @cached_property
     def sizes(self) -> dict[str, int]:
         """Entries of each parameter in the flat vector."""
         return {
@@ -43,16 +45,17 @@ class Layout:
             for name, shape in self.shapes.items()
         }
 
+    @cached_property
     def slices(self) -> dict[str, slice]:
         """Where each parameter lies."""
         found, start = {}, 0
-        for name, size in self.sizes().items():
+        for name, size in self.sizes.items():
             found[name] = slice(start, start + size)
             start += size
         return found
 
     def __len__(self) -> int:
-        return sum(self.sizes().values())
+        return sum(self.sizes.values())
 
     def mask(self, name: str) -> Tensor:
         """A masked parameter's boolean mask."""
@@ -70,7 +73,7 @@ class Layout:
 
     def unpack(self, flat: Tensor, name: str) -> Tensor:
         """One parameter of a flat vector, dense, 0 where it is inactive."""
-        part = flat.detach()[self.slices()[name]]
+        part = flat.detach()[self.slices[name]]
         if name in self.active:
             dense = torch.zeros(self.shapes[name].numel(), dtype=flat.dtype)
             dense[self.active[name]] = part
@@ -85,7 +88,7 @@ class Layout:
         """A flat vector in another layout: what stays keeps its value, what is new gets 0."""
         parts = []
         for name, part in zip(
-            self.shapes, flat.detach().split(list(self.sizes().values())), strict=True
+            self.shapes, flat.detach().split(list(self.sizes.values())), strict=True
         ):
             if name in self.active and self.active[name] is not new.active[name]:
                 dense = torch.zeros(self.shapes[name].numel(), dtype=flat.dtype)

@@ -122,9 +122,7 @@ def _vgg(model: VGG) -> Network:
     nodes: list[Unit | MaxPool] = [Unit(_branch(model, "conv1", "bn1", 0))]
     for i, layer in enumerate(model.features):
         if isinstance(layer, nn.Conv2d):
-            nodes.append(
-                Unit(_branch(model, f"features.{i}", f"features.{i + 1}", len(nodes)))
-            )
+            nodes.append(Unit(_branch(model, f"features.{i}", f"features.{i + 1}", len(nodes))))
         elif isinstance(layer, nn.MaxPool2d):
             if layer.kernel_size != 2 or layer.stride != 2 or layer.padding != 0:
                 raise Uncovered("only 2x2 pooling is covered")

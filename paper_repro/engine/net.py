@@ -14,6 +14,7 @@ from paper_repro.engine.layout import Layout
 from paper_repro.engine.lower import lower
 from paper_repro.engine.program import Call, Program
 from paper_repro.errors import UserError
+from paper_repro.optim import exact
 
 __all__ = ["STORAGES", "SparseNet"]
 
@@ -85,6 +86,8 @@ class SparseNet(nn.Module):
         #: in ``dense``.
         self.open = False
         self.dense: dict[str, Tensor] = {}
+        #: Whether ``dense`` is of the latest backward pass.
+        self.dense_is_fresh = False
         self._norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
         self._resize(batch)
         self._generation = 0
@@ -175,7 +178,7 @@ class SparseNet(nn.Module):
     def _classifier(self) -> tuple[Tensor, Tensor]:
         name = self.network.classifier
         weight = self.layout.unpack(self.flat, f"{name}.weight")
-        return weight, self.flat.detach()[self.layout.slices()[f"{name}.bias"]]
+        return weight, self.flat.detach()[self.layout.slices[f"{name}.bias"]]
 
     def _classify(self, features: Tensor) -> Tensor:
         weight, bias = self._classifier()
@@ -187,7 +190,8 @@ class SparseNet(nn.Module):
         weight, _ = self._classifier()
         torch.mm(gradient, weight, out=self.buffers.feature_gradient[: len(gradient)])
         self._run("open" if self.open else "back", None, call)
-        name, slices = self.network.classifier, self.layout.slices()
+        self.dense_is_fresh = self.open
+        name, slices = self.network.classifier, self.layout.slices
         by_weight = gradient.t() @ features
         active = self.layout.active.get(f"{name}.weight")
         flat = by_weight.flatten()
@@ -206,6 +210,14 @@ class SparseNet(nn.Module):
         source = self.flat if flat is None else flat
         for name, p in self.model.named_parameters():
             p.copy_(self.layout.unpack(source, name))
+
+    @torch.no_grad()
+    def publish(self, optimizer: torch.optim.Optimizer) -> None:
+        """Put the exact weights w and the latest gradients into the model, for measurements."""
+        self.write_back(exact(optimizer, self.flat))
+        for name, p in self.model.named_parameters():
+            gradient = self.flat.grad
+            p.grad = None if gradient is None else self.layout.unpack(gradient, name)
 
     def adopt(self, layout: Layout) -> None:
         """Go on with another layout; ``flat`` must have been moved to it."""

@@ -143,7 +143,9 @@ def _train(
     )
     samples = min(_STEPS * config.batch_size, len(data.train))
     config = replace(config, train_size=samples, epochs=10**6)
-    trainer = Trainer(config, data.prefix(samples), compile=place.compile, graph=place.graph)
+    trainer = Trainer(
+        config, data.prefix(samples), compile=place.compile, graph=place.graph, engine=place.engine
+    )
     trainer.train_epoch()
     connection.send("warm")
     connection.recv()
@@ -182,6 +184,7 @@ def _key(config: RunConfig, place: Workplace) -> str:
         config.precision,
         "compiled" if place.compile else "eager",
         "replayed" if place.graph else "launched",
+        *([f"engine {place.engine}"] if device.type == "cpu" else []),
         *(["shared by MPS"] if PIPES in os.environ else []),
     )
     return ", ".join(speed)

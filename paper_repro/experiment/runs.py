@@ -18,6 +18,7 @@ import torch
 
 from paper_repro import data as datasets
 from paper_repro.config import RunConfig
+from paper_repro.engine.build import best, library
 from paper_repro.errors import UserError
 from paper_repro.experiment.provenance import environment
 from paper_repro.experiment.records import Record, Records
@@ -51,6 +52,8 @@ class Workplace:
         compile: use ``torch.compile``.
         diagnostics: measure perturbations and curvature after each epoch.
         graph: take steps by :class:`paper_repro.train.graph.GraphedStep` where possible.
+        engine: what computes the steps: ``auto``, ``dense``, ``sparse`` or ``sparse-bf16``, see
+            :class:`paper_repro.train.Trainer`.
     """
 
     data: Path | None = None
@@ -60,6 +63,7 @@ class Workplace:
     compile: bool = False
     diagnostics: bool = False
     graph: bool = False
+    engine: str = "auto"
 
     @property
     def records(self) -> Records:
@@ -196,8 +200,15 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
         compile=bool(began.get("compiled", place.compile)),
         diagnostics=place.diagnostics,
         graph=bool(began.get("graphed", place.graph)),
+        engine=_engine(began.get("engine", place.engine if state is None else "dense")),
     )
-    where = {**environment(trainer.device), "compiled": trainer.compiled, "graph": trainer.graphed}
+    where = {
+        **environment(trainer.device),
+        "compiled": trainer.compiled,
+        "graph": trainer.graphed,
+        "engine": trainer.engine,
+        **({"instruction_set": best()} if trainer.net is not None else {}),
+    }
     if state is not None:
         _resume(trainer, state, checkpoint)
     status, reason = "finished", None
@@ -220,6 +231,19 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
         record = place.records.write(config, status, body)
     checkpoint.unlink(missing_ok=True)
     return record
+
+
+def _engine(asked: str) -> str:
+    """The engine that a run asks for or began with, or PyTorch where it cannot be compiled.
+
+    Checkpoints of one are read by the other.
+    """
+    if asked in ("sparse", "sparse-bf16"):
+        try:
+            library()
+        except UserError:
+            return "auto"
+    return asked
 
 
 def _resume(trainer: Trainer, state: Any, checkpoint: Path) -> None:

@@ -68,6 +68,10 @@ class Perturbing(Optimizer):
     #: step it may for a moment hold another one, as the base optimizer does.
     extra_buffers: float = 1.0
 
+    #: Whether a step treats one tensor of all parameters as it treats them apart: then it also
+    #: works on the flat vector of ``paper_repro.engine``.
+    blind_to_tensors: bool = True
+
     def __init__(self, base: Optimizer, **settings: Any) -> None:
         if not isinstance(base, Optimizer):
             raise UserError(

@@ -52,6 +52,8 @@ class ESAM(Perturbing):
         model: the model, needed only where it is compiled (see :func:`still_batch_norm`).
     """
 
+    blind_to_tensors = False  # whole tensors are perturbed or not
+
     def __init__(
         self,
         base: Optimizer,

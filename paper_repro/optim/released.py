@@ -64,6 +64,8 @@ class Released(Perturbing):
         rho: radius ρ >= 0. At 0 and without masks or biases to freeze it is the base optimizer.
     """
 
+    blind_to_tensors = False  # it masks and freezes tensors by name
+
     def __init__(
         self,
         base: Optimizer,

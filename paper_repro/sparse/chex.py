@@ -72,6 +72,8 @@ class CHEX(DynamicMethod):
         UserError: for options out of range, or a model without removable channels.
     """
 
+    masks_only = False  # regrown channels get their last values back
+
     def __init__(
         self,
         model: nn.Module,

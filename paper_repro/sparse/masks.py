@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from paper_repro.errors import UserError
+from paper_repro.optim.base import exact
 from paper_repro.sparse.distribution import prunable
 
 __all__ = ["Masks"]
@@ -103,6 +104,15 @@ class Masks:
 
     def __len__(self) -> int:
         return len(self._factors)
+
+    def weight(self, name: str, optimizer: Optimizer | None) -> Tensor:
+        """The exact weights w of a masked layer, also while ``optimizer`` holds them perturbed."""
+        return exact(optimizer, self.weights[name])
+
+    def gradient(self, name: str) -> Tensor:
+        """The gradient of a masked layer's weights, taken where they stand; 0 if there is none."""
+        weight = self.weights[name]
+        return torch.zeros_like(weight) if weight.grad is None else weight.grad
 
     @torch.no_grad()
     def replace(self, masks: Mapping[str, Tensor]) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from paper_repro.errors import UserError
-from paper_repro.optim import Perturbing, exact
+from paper_repro.optim import Perturbing
 from paper_repro.registry import Scalar, Spec
 from paper_repro.sparse.distribution import layer_counts, prunable
 from paper_repro.sparse.masks import Masks
@@ -58,6 +58,10 @@ class SparseMethod(ABC):
 
     masks: Masks
 
+    #: Whether masks are all that the method moves: then it also works where only active weights
+    #: are stored (see ``paper_repro.engine``). Not one that writes to weights or batch norm.
+    masks_only: ClassVar[bool] = True
+
     def __init__(self, model: nn.Module, optimizer: Optimizer | None, seed: int = 0) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -81,7 +85,7 @@ class SparseMethod(ABC):
 
     def weight(self, name: str) -> Tensor:
         """The exact weights w of a masked layer, also while the model stands perturbed."""
-        return exact(self.optimizer, self.masks.weights[name])
+        return self.masks.weight(name, self.optimizer)
 
     def state_dict(self) -> dict[str, Any]:
         """Masks and random state: all that a resumed run needs."""
@@ -189,8 +193,7 @@ class DynamicMethod(SparseMethod):
 
     def gradient(self, name: str) -> Tensor:
         """The gradient of a masked layer's weights, taken where they stand; 0 if there is none."""
-        weight = self.masks.weights[name]
-        return torch.zeros_like(weight) if weight.grad is None else weight.grad
+        return self.masks.gradient(name)
 
     @torch.no_grad()
     def prune(self, kept: Mapping[str, Tensor]) -> None:

@@ -56,6 +56,10 @@ class Classification(Task):
         self._plan: Plan | None = None
         self._hits = torch.zeros((), device=self.device, dtype=torch.int64)
 
+    @property
+    def image(self) -> tuple[int, int, int]:
+        return self.data.channels, self.data.size, self.data.size
+
     def build_model(self) -> nn.Module:
         model: nn.Module = models.build(
             self.config.model,

@@ -61,6 +61,11 @@ class Task(ABC):
     samples: int
     steps_per_epoch: int
 
+    @property
+    def image(self) -> tuple[int, int, int] | None:
+        """Channels, height and width of a sample, if it is an image."""
+        return None
+
     @abstractmethod
     def build_model(self) -> nn.Module:
         """The config's network with its initial weights, on ``device``."""

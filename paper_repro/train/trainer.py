@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from paper_repro.config import RunConfig
+from paper_repro.engine import ENGINES, SparseNet, attach, checkpoint, obstacle, worth
 from paper_repro.errors import UserError
 from paper_repro.measure.diagnostics import churn, diagnose
 from paper_repro.measure.flops import training_flops
@@ -50,6 +51,13 @@ class Trainer:
         graph: take steps by :class:`paper_repro.train.graph.GraphedStep` where the optimizer and
             the task allow it: recorded and replayed on CUDA, through the same code but eagerly
             elsewhere.
+        engine: what computes a step: ``dense`` is PyTorch under masks, ``sparse`` and
+            ``sparse-bf16`` skip the zeros (:mod:`paper_repro.engine`), ``auto`` is ``sparse``
+            where that is possible and faster. ``engine`` and ``engine_reason`` say what it became
+            and, if ``auto`` became ``dense``, why.
+
+    Raises:
+        UserError: an engine that cannot train this run.
     """
 
     def __init__(
@@ -60,6 +68,7 @@ class Trainer:
         compile: bool = False,
         diagnostics: bool = False,
         graph: bool = False,
+        engine: str = "auto",
     ) -> None:
         self.config = config
         self.task: Task = TASKS[data.task](config, data)
@@ -84,6 +93,7 @@ class Trainer:
             self.optimizer.adopt(self.method.masks)
         self.compiled = compile
         self.diagnostics = diagnostics
+        self.engine, self.engine_reason = self._choose_engine(engine)
         self._forward, self._scored = self._engine()
         self.macs = self.task.macs(self.model)
         self._loss_sum = torch.zeros((), device=self.device)
@@ -111,6 +121,28 @@ class Trainer:
             weight_decay=self.config.weight_decay,
         )
 
+    def _choose_engine(self, asked: str) -> tuple[str, str | None]:
+        if asked not in ENGINES:
+            raise UserError(f"unknown engine {asked!r}; known are {', '.join(ENGINES)}")
+        if asked == "dense":
+            return "dense", None
+        image = self.task.image
+        if image is None:
+            reason: str | None = "it trains on images only"
+        elif self.compiled:
+            reason = "the model is to be compiled"
+        elif self.config.precision == "bf16":
+            reason = "the run asks for bfloat16 autocast"
+        else:
+            reason = obstacle(self.model, self.optimizer, self.method)
+            if reason is None and asked == "auto":
+                reason = worth(self.model, self.method, image)
+        if asked == "auto":
+            return ("sparse", None) if reason is None else ("dense", reason)
+        if reason is not None:
+            raise UserError(f"the sparse engine cannot train this run: {reason}")
+        return asked, None
+
     def _engine(self) -> tuple[Callable[[Tensor], Tensor], nn.Module]:
         """What computes a training step's outputs, and what is evaluated, measured and saved.
 
@@ -118,7 +150,19 @@ class Trainer:
         module's place must compute what ``self.model`` does with the parameters that
         ``self.optimizer`` holds.
         """
-        return (torch.compile(self.model) if self.compiled else self.model), self.model
+        self.net: SparseNet | None = None
+        if self.engine == "dense":
+            return (torch.compile(self.model) if self.compiled else self.model), self.model
+        assert self.task.image is not None  # or it would not have been chosen
+        self.net = attach(
+            self.model,
+            self.optimizer,
+            self.method,
+            self.task.image,
+            self.config.batch_size,
+            "bfloat16" if self.engine == "sparse-bf16" else "float32",
+        )
+        return self.net, self.net
 
     def _sparsify(self, parent: Mapping[str, Any] | None) -> SparseMethod:
         spec = self.config.method
@@ -190,6 +234,8 @@ class Trainer:
         batch = self.task.scoring_batch(BatchRequest(self.config.batch_size), generator)
         rho = self.optimizer.param_groups[0].get("rho") or 0.05
         masks = self.method.masks
+        if self.net is not None:
+            self.net.publish(self.optimizer)
         measured = diagnose(
             self.model,
             self.optimizer,
@@ -209,7 +255,7 @@ class Trainer:
 
     def begin_epoch(self) -> Iterable[Tensor]:
         """Draw the epoch's order and augmentation; returns the indices of each step's samples."""
-        self.model.train()
+        self._scored.train()
         steps = self.task.begin_epoch(self.generator)
         self._t = self.epoch * self.steps_per_epoch
         # Kept on the device: reading a number at every step would make the host wait for it.
@@ -267,9 +313,8 @@ class Trainer:
             "epoch": self.epoch,
             "curve": self.curve,
             "training_flops": self.training_flops,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "method": self.method.state_dict(),
+            "engine": self.engine,
+            **(self._dense_state() if self.net is None else self._packed_state(self.net)),
             "generator": self.generator.get_state(),
             "global_generator": torch.get_rng_state(),
             "cuda_generator": torch.cuda.get_rng_state(self.device)
@@ -287,9 +332,10 @@ class Trainer:
             raise UserError(
                 f"the checkpoint is of run {state['fingerprint']}, not {self.config.fingerprint}"
             )
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.method.load_state_dict(state["method"])
+        if self.net is None:
+            self._load_dense(state)
+        else:
+            self._load_packed(state, self.net)
         self.generator.set_state(state["generator"].cpu())
         torch.set_rng_state(state["global_generator"].cpu())
         if state["cuda_generator"] is not None and self.device.type == "cuda":
@@ -300,10 +346,49 @@ class Trainer:
         self.curve = list(state["curve"])
         self.training_flops = state["training_flops"]
 
+    def _dense_state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "method": self.method.state_dict(),
+        }
+
+    def _packed_state(self, net: SparseNet) -> dict[str, Any]:
+        """Active weights only: at 98 % about a megabyte for the paper's network."""
+        method = self.method.state_dict()
+        return {
+            "flat": net.flat.detach(),
+            "buffers": dict(self.model.named_buffers()),
+            "optimizer": self.optimizer.state_dict(),
+            "method": {**method, "masks": checkpoint.indices(method["masks"])},
+        }
+
+    def _load_dense(self, state: Mapping[str, Any]) -> None:
+        """A checkpoint of either engine into the module."""
+        if "flat" in state:
+            state = checkpoint.densify(state, dict(self.model.named_parameters()))
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.method.load_state_dict(state["method"])
+
+    def _load_packed(self, state: Mapping[str, Any], net: SparseNet) -> None:
+        """A checkpoint of either engine into the packed network."""
+        if "flat" not in state:
+            state = checkpoint.sparsify(state, net.layout)
+        masks = checkpoint.masks_of(state["method"]["masks"], net.layout.shapes)
+        self.method.load_state_dict({**state["method"], "masks": masks})
+        with torch.no_grad():
+            net.flat.copy_(state["flat"])
+            for name, buffer in self.model.named_buffers():
+                buffer.copy_(state["buffers"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+
     def outcome(self) -> dict[str, Any]:
         """The trained network at w: ``weights`` (the model's whole state) and boolean ``masks``."""
         if isinstance(self.optimizer, Perturbing):
             self.optimizer.eval()
+        if self.net is not None:
+            self.net.write_back()
         weights = {name: value.detach().cpu() for name, value in self.model.state_dict().items()}
         masks = {name: mask.cpu() for name, mask in self.method.masks.state_dict().items()}
         return {"weights": weights, "masks": masks}

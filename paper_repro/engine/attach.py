@@ -1,0 +1,102 @@
+"""Put the engine in a module's place: whether it can, whether it pays, and doing it."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from paper_repro.engine.build import library
+from paper_repro.engine.lower import Uncovered, lower
+from paper_repro.engine.masks import PackedMasks
+from paper_repro.engine.net import SparseNet
+from paper_repro.errors import UserError
+from paper_repro.measure.flops import inference_flops, layer_macs
+from paper_repro.optim import Perturbing
+from paper_repro.sparse import SparseMethod
+
+__all__ = ["ENGINES", "attach", "obstacle", "worth"]
+
+#: ``auto`` takes ``sparse`` where it can and pays. ``sparse-bf16`` stores activations in bfloat16.
+ENGINES = ("auto", "dense", "sparse", "sparse-bf16")
+
+#: FLOPs of the sparse network relative to the dense one at which a step takes as long as
+#: PyTorch's: above about half for the paper's networks on one core.
+_PAYS_BELOW = 0.4
+#: Multiply-accumulates of a dense image below which PyTorch's own overhead is what a step costs.
+_PAYS_ABOVE = 5e6
+
+
+def obstacle(model: nn.Module, optimizer: Optimizer, method: SparseMethod) -> str | None:
+    """Why the engine cannot train this; None if it can."""
+    device = next(model.parameters()).device
+    if device.type != "cpu":
+        return f"it computes on the CPU, not on {device.type}"
+    try:
+        lower(model)
+    except Uncovered as reason:
+        return str(reason)
+    if isinstance(optimizer, Perturbing) and not optimizer.blind_to_tensors:
+        return f"{type(optimizer).__name__} treats each parameter tensor in a way of its own"
+    if not method.masks_only:
+        return f"{type(method).__name__} writes to more than its masks"
+    if len(optimizer.param_groups) != 1:
+        return "the optimizer has more than one parameter group"
+    if optimizer.state:
+        return "the optimizer has state already"
+    try:
+        library()
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def worth(model: nn.Module, method: SparseMethod, image: tuple[int, int, int]) -> str | None:
+    """Why the engine would not be faster than PyTorch; None if it would."""
+    macs = layer_macs(model, image)
+    dense = inference_flops(macs, {})
+    share = inference_flops(macs, method.masks.densities()) / dense
+    if share > _PAYS_BELOW:
+        return f"the network computes {share:.0%} of what it does when dense"
+    if dense / 2 < _PAYS_ABOVE:
+        return "the network is so small that PyTorch is as fast"
+    return None
+
+
+def attach(
+    model: nn.Module,
+    optimizer: Optimizer,
+    method: SparseMethod,
+    image: tuple[int, int, int],
+    batch: int,
+    storage: str = "float32",
+) -> SparseNet:
+    """The network that trains in the model's place.
+
+    From here on ``optimizer`` trains the net's flat parameter and ``method`` moves its masks; the
+    model's own parameters are what :meth:`SparseNet.write_back` leaves there.
+
+    Args:
+        model: covered by the engine, see :func:`obstacle`.
+        optimizer: of all of its parameters in one group, without state.
+        method: attached to both.
+        image: channels, height and width.
+        batch: images of a step.
+        storage: of activations.
+
+    Raises:
+        UserError: there is an obstacle.
+    """
+    reason = obstacle(model, optimizer, method)
+    if reason is not None:
+        raise UserError(f"the sparse engine cannot train this: {reason}")
+    net = SparseNet(model, method.masks.state_dict(), storage, batch, image)
+    optimizer.param_groups[0]["params"] = [net.flat]
+    for p in model.parameters():
+        p.grad = None
+    open_now = method.masks.open
+    method.masks = PackedMasks(net, optimizer, method.masks)
+    method.masks.open = open_now
+    with torch.no_grad():
+        net.write_back()
+    return net
