@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from paper_repro.cli.campaign import add_commands
+from paper_repro.config import PRECISIONS
 from paper_repro.experiment.profiles import PROFILES
 from paper_repro.optim import OPTIMIZERS
 from paper_repro.sparse import METHODS
@@ -83,6 +84,9 @@ def parser() -> argparse.ArgumentParser:
     length.add_argument("--epochs", type=int, help="instead of the profile's")
     length.add_argument(
         "--multiplier", type=float, default=1.0, help="of the epochs, as in RigL 5x or MEST 1.7x"
+    )
+    run.add_argument(
+        "--precision", metavar="NAME", help=f"one of {', '.join(PRECISIONS)}, not the profile's"
     )
     run.add_argument("--threads", type=int, help="instead of the profile's")
     run.add_argument(

@@ -118,7 +118,8 @@ def _config(options: argparse.Namespace) -> RunConfig:
                 f"there are {', '.join(sorted(known)) or 'none'}"
             )
     method = _method(size, options.method, options.sparsity, _for(METHODS, options.method, given))
-    settings = {} if options.epochs is None else {"epochs": options.epochs}
+    asked = {"epochs": options.epochs, "precision": options.precision}
+    settings = {name: value for name, value in asked.items() if value is not None}
     return size.config(
         options.dataset,
         "resnet32x2",

@@ -197,7 +197,12 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
         diagnostics=place.diagnostics,
         graph=bool(began.get("graphed", place.graph)),
     )
-    where = {**environment(trainer.device), "compiled": trainer.compiled, "graph": trainer.graphed}
+    where = {
+        **environment(trainer.device),
+        "compiled": trainer.compiled,
+        "graph": trainer.graphed,
+        "arithmetic": trainer.arithmetic,
+    }
     if state is not None:
         _resume(trainer, state, checkpoint)
     status, reason = "finished", None
