@@ -4,12 +4,14 @@
 
 Trains in float32 on CIFAR-10 for a few hundred steps, dense and with MEST(EM) at 90 %, and then
 rounds w and w + ε as each precision would. Everything is written to results-perturbation.json:
-overall and for each layer, one entry a seed.
+overall and for each layer, one entry a training, with the code and the machine it is of. Trainings
+that are there already are kept and not repeated.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 import time
@@ -42,6 +44,7 @@ def measure(
     data: Dataset, model: str, sparsity: float, seed: int, steps: int, batch_size: int = 64
 ) -> dict[str, Any]:
     """One training with S2-SAM at ρ = 0.05, and what arrives of its ε after ``steps`` steps."""
+    started = time.strftime("%Y-%m-%d %H:%M")
     method = METHODS.spec("mest", sparsity=sparsity) if sparsity else METHODS.spec("dense")
     run = config("s2sam", model, batch_size, method=method, seed=seed)
     trainer = Trainer(run, data)
@@ -54,11 +57,9 @@ def measure(
         for name in PRECISIONS
     }
     return {
-        "model": model,
-        "sparsity": sparsity,
-        "seed": seed,
-        "steps": steps,
-        "batch_size": batch_size,
+        **_key(data, model, sparsity, seed, steps, batch_size),
+        "environment": environment(trainer.device),
+        "started": started,
         "rho": trainer.optimizer.param_groups[0]["rho"],
         "precisions": {
             name: {
@@ -68,6 +69,30 @@ def measure(
             for name, share in shares.items()
         },
     }
+
+
+def _key(
+    data: Dataset, model: str, sparsity: float, seed: int, steps: int, batch_size: int
+) -> dict[str, Any]:
+    """What tells one training from another."""
+    return {
+        "dataset": data.name,
+        "model": model,
+        "sparsity": sparsity,
+        "seed": seed,
+        "steps": steps,
+        "batch_size": batch_size,
+    }
+
+
+def _known(path: Path) -> list[dict[str, Any]]:
+    try:
+        found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["trainings"]
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} holds no such results: {error}") from error
+    return found
 
 
 def table(trainings: Sequence[dict[str, Any]]) -> str:
@@ -106,23 +131,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     try:
         data = datasets.load(options.dataset, root=options.data, device=options.device)
-        results: dict[str, Any] = {
-            "environment": environment(torch.device(options.device)),
-            "started": time.strftime("%Y-%m-%d %H:%M"),
-            "dataset": data.name,
-            "trainings": [],
-        }
+        trainings = _known(options.out)
         for model in options.models:
             for seed in options.seeds:
                 for sparsity in SPARSITIES:
-                    found = measure(data, model, sparsity, seed, options.steps, options.batch)
-                    results["trainings"].append(found)
-                    write_json(options.out, results)  # so that what is there survives a stop
+                    which = (model, sparsity, seed, options.steps, options.batch)
+                    key = _key(data, *which)
+                    if any({**t, **key} == t for t in _known(options.out)):
+                        continue
+                    found = measure(data, *which)
+                    # Read again: another process may have written to it meanwhile.
+                    trainings = [*_known(options.out), found]
+                    write_json(options.out, {"trainings": trainings})
                     print(table([found]).splitlines()[-1], f"(seed {seed})", flush=True)
     except UserError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
-    print(table(results["trainings"]))
+    print(table(trainings))
     print(f"written: {options.out}")
     return 0
 

@@ -147,7 +147,7 @@ PROFILES: Mapping[str, Profile] = _frozen(
             # perturbation does not arrive, so they are no clean test of it.
             Profile(
                 name="cpu-bf16-12",
-                about="the first records: as cpu, 12 epochs, in bfloat16, which distorts ε",
+                about="the first records: 12 epochs in bfloat16, which distorts S2-SAM",
                 evidence=True,
                 datasets=_frozen({"cifar10": "cifar10"}),
                 models=_frozen({"resnet32x2": "resnet20"}),
