@@ -143,11 +143,11 @@ PROFILES: Mapping[str, Profile] = _frozen(
                 methods=_CPU_METHODS,
                 prune_ratio=0.5,
             ),
-            # What `cpu` was when the first records were made. In bfloat16 most of S2-SAM's
-            # perturbation does not arrive, so they are no clean test of it.
+            # What `cpu` was when the first records were made. Rounded to bfloat16, S2-SAM's
+            # perturbation arrives distorted, so they are no clean test of it.
             Profile(
                 name="cpu-bf16-12",
-                about="the first records: 12 epochs in bfloat16, which distorts S2-SAM",
+                about="CIFAR-10 with ResNet-20, 12 epochs in bfloat16: no clean test of S2-SAM",
                 evidence=True,
                 datasets=_frozen({"cifar10": "cifar10"}),
                 models=_frozen({"resnet32x2": "resnet20"}),
