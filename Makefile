@@ -24,7 +24,7 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup table1 table4 ablation-sam ablation-ratio ablation-lrr ablation-sweep ablation-rho \
-  ablation-released claims theory bench status test test-all lint format clean
+  ablation-released ablation-precision claims theory bench status test test-all lint format clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ ablation-rho: $(READY) ## S2-SAM's radius over two decades
 	$(call sweep,$@)
 
 ablation-released: $(READY) ## How much of the gain each deviation of the released code explains
+	$(call sweep,$@)
+
+ablation-precision: $(READY) ## SGD, SAM and S2-SAM in float32, tf32 and bfloat16
 	$(call sweep,$@)
 
 claims: $(READY) ## The paper's claims and what the records so far say of each (trains nothing)

@@ -19,7 +19,7 @@ from paper_repro.sparse.distribution import check_sparsity
 
 __all__ = ["PRECISIONS", "RunConfig"]
 
-PRECISIONS = ("float32", "bf16")
+PRECISIONS = ("float32", "tf32", "bf16")
 _REGISTRIES: dict[str, Registry] = {"method": METHODS, "optimizer": OPTIMIZERS}
 
 
@@ -44,7 +44,10 @@ class RunConfig:
         momentum: SGD's.
         weight_decay: SGD's, the same for every optimizer compared.
         label_smoothing: in [0, 1).
-        precision: ``float32``, or ``bf16`` for bfloat16 autocast with float32 weights.
+        precision: of convolutions and matrix products. ``float32``: full float32 everywhere.
+            ``tf32``: TF32 where the device has it (NVIDIA GPUs from Ampere on), else float32; the
+            record's environment says which. ``bf16``: bfloat16 autocast. Weights, optimizer and
+            batch norm are float32 in each.
         augment: random crops and flips, as the data set has them.
         train_size: use only the first so many training images; None for all.
     """

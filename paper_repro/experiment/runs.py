@@ -208,6 +208,7 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
         "graph": trainer.graphed,
         "engine": trainer.engine,
         **({"instruction_set": best()} if trainer.net is not None else {}),
+        "arithmetic": trainer.arithmetic,
     }
     if state is not None:
         _resume(trainer, state, checkpoint)

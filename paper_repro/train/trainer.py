@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from paper_repro.sparse import METHODS, SparseMethod
 from paper_repro.sparse.method import BatchRequest
 from paper_repro.train import TASKS
 from paper_repro.train.graph import CAPTURABLE, GraphedStep
+from paper_repro.train.precision import arithmetic, autocast, float32_as
 from paper_repro.train.schedule import cosine
 from paper_repro.train.task import Task
 
@@ -73,6 +75,8 @@ class Trainer:
         self.config = config
         self.task: Task = TASKS[data.task](config, data)
         self.device = self.task.device
+        #: What is really computed in: the config's precision, as far as the device has it.
+        self.arithmetic = arithmetic(config.precision, self.device)
         self.steps_per_epoch = self.task.steps_per_epoch
         self.total_steps = self.steps_per_epoch * config.epochs
         if self.device.type == "cuda":
@@ -88,7 +92,8 @@ class Trainer:
             seed=config.seed,
             total_steps=self.total_steps,
         )
-        self.method = self._sparsify(parent)
+        with self._float32():
+            self.method = self._sparsify(parent)
         if isinstance(self.optimizer, Perturbing):
             self.optimizer.adopt(self.method.masks)
         self.compiled = compile
@@ -227,7 +232,7 @@ class Trainer:
         self.curve.append(line)
         return line
 
-    def _diagnose(self, masks_before: Mapping[str, Tensor]) -> dict[str, float]:
+    def _diagnose(self, masks_before: Mapping[str, Tensor]) -> dict[str, Any]:
         # A generator of its own, so that training draws the same numbers as without.
         seed = self.config.seed * 1_000_003 + self.epoch
         generator = torch.Generator(device=self.device).manual_seed(seed)
@@ -236,15 +241,11 @@ class Trainer:
         masks = self.method.masks
         if self.net is not None:
             self.net.publish(self.optimizer)
-        measured = diagnose(
-            self.model,
-            self.optimizer,
-            masks,
-            batch,
-            generator,
-            rho,
-            loss_fn=self.task.plain_loss_fn,
-        )
+        loss_fn = self.task.plain_loss_fn
+        with self._float32():
+            measured = diagnose(
+                self.model, self.optimizer, masks, batch, generator, rho, loss_fn=loss_fn
+            )
         return {**measured, "rho": rho, "churn": churn(masks_before, masks.state_dict())}
 
     def train_epoch(self) -> tuple[float, dict[str, float]]:
@@ -264,6 +265,10 @@ class Trainer:
 
     def step(self, index: Tensor) -> None:
         """One training step on the samples ``index``; nothing in it waits for the device."""
+        with self._float32():
+            self._step(index)
+
+    def _step(self, index: Tensor) -> None:
         lr = cosine(self._t, self.total_steps, self.config.lr, self.config.lr_min)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -289,8 +294,10 @@ class Trainer:
         self.task.count(closure)
 
     def _autocast(self) -> torch.autocast:
-        enabled = self.config.precision == "bf16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+        return autocast(self.arithmetic, self.device)
+
+    def _float32(self) -> AbstractContextManager[None]:
+        return float32_as(self.arithmetic, self.device)
 
     def evaluate(self) -> Mapping[str, float]:
         """The task's metrics of the unperturbed weights, ``test_loss`` among them."""
@@ -298,7 +305,7 @@ class Trainer:
         if wrapped:
             self.optimizer.eval()
         try:
-            with self._autocast():
+            with self._float32(), self._autocast():
                 return self.task.evaluate(self._scored)
         finally:
             if wrapped:

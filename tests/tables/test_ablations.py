@@ -29,7 +29,8 @@ def test_every_table_builds_at_every_size(name: str, profile: str) -> None:
     assert all(len(row.labels) + len(row.entries) == width for row in table.rows)
     runs = list(table.runs())
     assert (runs or name == "claims") and len({c.fingerprint for c in runs}) == len(runs)
-    assert all(c.profile == profile for c in runs)
+    size = PROFILES[profile]
+    assert all(c.profile == (size.runs_as or size.name) for c in runs)
 
 
 @pytest.mark.parametrize("profile", list(PROFILES))
@@ -52,7 +53,7 @@ def test_a_difference_is_between_runs_that_differ_in_one_decision(name: str) -> 
                 a, b = ours.to_dict(), theirs.to_dict()
                 # The released code's weight-decay mismatch is an ablation's very point.
                 differing = {k for k in a if a[k] != b[k]} - {"weight_decay"}
-                assert differing <= {"optimizer"}
+                assert differing <= {"optimizer"} or differing == {"precision"}
                 assert ours.seed == theirs.seed
 
 
@@ -71,6 +72,23 @@ def test_sweep_covers_the_sparsities_of_r6_with_their_published_numbers() -> Non
     ]  # fmt: skip
     gains = [row.entries[0].published for row in rows if row.labels[1] == "Δ"]
     assert gains == [0.41, 0.32, 0.46, 0.53, 0.65, 0.87, 0.43, 2.00]
+
+
+def test_precision_compares_three_optimizers_in_each_on_the_same_seeds() -> None:
+    for profile in ("smoke", "cpu", "paper"):
+        table = build("ablation-precision", profile)
+        runs = list(table.runs())
+        assert {(c.optimizer.name, c.precision) for c in runs} == {
+            (optimizer, precision)
+            for optimizer in ("sgd", "sam", "s2sam")
+            for precision in ("float32", "tf32", "bf16")
+        }
+        assert {(c.method.name, c.sparsity) for c in runs} == {("mest", 0.9)}
+        assert len(runs) == 9 * len(PROFILES[profile].seeds)
+    # What a profile trains in is among them, so that those runs are other tables' too.
+    for profile in ("smoke", "cpu", "paper"):
+        own = {c.fingerprint for c in build("ablation-precision", profile).runs()}
+        assert own & {c.fingerprint for c in build("ablation-sam", profile).runs()}
 
 
 def test_table_4_shares_its_runs_of_sgd_and_s2sam_with_table_1() -> None:
