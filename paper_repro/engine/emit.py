@@ -82,8 +82,8 @@ class Buffers:
         shape = (self.blocks, size.channels, size.height, size.width, self.block)
         return torch.zeros(shape, dtype=self.dtype)
 
-    def _padded(self, size: Size, slots: int = 1) -> Tensor:
-        shape = (slots * self.blocks, size.channels, size.height + 2, size.width + 2, self.block)
+    def _padded(self, size: Size) -> Tensor:
+        shape = (self.blocks, size.channels, size.height + 2, size.width + 2, self.block)
         return torch.zeros(shape, dtype=self.dtype)
 
     def gradient(self, size: Size, used: list[Tensor]) -> Tensor:
@@ -95,9 +95,14 @@ class Buffers:
         return self._gradients[size][-1]
 
     def padded_gradient(self, size: Size) -> Tensor:
-        """The buffer for two gradients before batch norm: the main branch's, the shortcut's."""
+        """Two gradients before batch norm, the main branch's and the shortcut's, for each thread.
+
+        They live only while a thread works on one block.
+        """
         if size not in self._padded_gradients:
-            self._padded_gradients[size] = self._padded(size, slots=2)
+            threads = min(self.threads, self.blocks)
+            shape = (2 * threads, size.channels, size.height + 2, size.width + 2, self.block)
+            self._padded_gradients[size] = torch.zeros(shape, dtype=self.dtype)
         return self._padded_gradients[size]
 
 
@@ -130,11 +135,19 @@ class _Norm:
 
 @dataclass
 class _Arrived:
-    """What has come back to an activation so far: from convolutions, along a residual, or whole."""
+    """What has come back to an activation so far: from convolutions, along a residual, or whole.
 
-    convolutions: list[tuple[Branch, int]] = field(default_factory=list)  # and the slot
+    Of a convolution it is the gradient behind its batch norm, and the slot for that before it.
+    """
+
+    convolutions: list[tuple[Branch, int, Tensor]] = field(default_factory=list)
     residual: Tensor | None = None
     whole: Tensor | None = None
+
+    def held(self) -> list[Tensor]:
+        """Buffers that must not be written to yet."""
+        rest = [t for t in (self.residual, self.whole) if t is not None]
+        return rest + [dz for _, _, dz in self.convolutions]
 
 
 class Emitter:
@@ -185,9 +198,7 @@ class Emitter:
 
     def _scratch(self, longest: int) -> None:
         b = self.buffers
-        threads = min(b.threads, b.blocks)
-        self.partial = self._keep(torch.zeros(threads * longest * b.lanes))
-        self.per_block = self._keep(torch.zeros(b.blocks * longest))
+        self.partial = self._keep(torch.zeros(min(b.threads, b.blocks) * longest * b.lanes))
 
     def _keep(self, tensor: Tensor) -> Tensor:
         self.kept.append(tensor)
@@ -244,18 +255,18 @@ class Emitter:
         return ptr, off
 
     def _backward_pattern(
-        self, arrived: list[tuple[Branch, int]], base: list[int], row: int, column: int
+        self, arrived: list[Branch], base: list[int], row: int, column: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Rows, offsets and weight indices of the gradient by an activation's pixels."""
-        nonzeros = [self.nonzeros[branch.conv] for branch, _ in arrived]
+        nonzeros = [self.nonzeros[branch.conv] for branch in arrived]
         room = sum(len(n) for n in nonzeros)
-        ptr = torch.zeros(arrived[0][0].inputs + 1, dtype=torch.int32)
+        ptr = torch.zeros(arrived[0].inputs + 1, dtype=torch.int32)
         off = torch.zeros(room, dtype=torch.int32)
         index = torch.zeros(room, dtype=torch.int32)
         count = len(arrived)
         numbers = list(
             itertools.chain.from_iterable(
-                self._numbers(branch, b) for (branch, _), b in zip(arrived, base, strict=True)
+                self._numbers(branch, b) for branch, b in zip(arrived, base, strict=True)
             )
         )
         used = self.library.engine_backward_pattern(
@@ -375,31 +386,18 @@ class Emitter:
                 active positions are then not in the flat gradient.
         """
         program, b = Program(), self.buffers
+        self._sums: list[tuple[list[int], list[int], int]] = []
         arrived: dict[int, _Arrived] = defaultdict(_Arrived)
         gathers: list[tuple[Tensor, Tensor]] = []
         for i in reversed(range(len(self.nodes))):
-            node, here = self.nodes[i], arrived[i + 1]
+            node, here = self.nodes[i], arrived.pop(i + 1, _Arrived())
             size = b.sizes[i + 1]
-            used = [a.residual for a in arrived.values() if a.residual is not None]
+            used = [t for a in arrived.values() for t in a.held()] + here.held()
             if isinstance(node, MaxPool):
                 assert here.residual is None  # pooled activations have one reader
-                dz = b.gradient(size, used)
-                self._input_gradient(program, i + 1, here, dz, gathers, relu=False)
-                source = b.sizes[node.source]
-                whole = b.gradient(source, used)
-                norm = self.norms[self.nodes[node.source - 1].main.conv]  # type: ignore[union-attr]
-                producer = self.nodes[node.source - 1]
-                assert isinstance(producer, Unit)
-                program.add(
-                    Kind.MAXPOOL_BACK,
-                    [source.channels, source.height, source.width],
-                    x=at(dz),
-                    o=at(whole),
-                    a=at(b.behind[node.source]),
-                    y=at(b.before[producer.main.conv]),
-                    stats=at(norm.stats),
-                )
-                arrived[node.source].whole = whole
+                pooled = b.gradient(size, used)
+                self._input_gradient(program, i + 1, here, pooled, gathers, dense, relu=False)
+                arrived[node.source].whole = self._unpool(program, node, pooled, used)
                 continue
             if i + 1 == len(self.nodes):
                 dz = b.gradient(size, used)
@@ -418,44 +416,53 @@ class Emitter:
                 # In place of the residual where there is one: each of its entries is read just
                 # before the same entry is written, and memory traffic is what this step waits for.
                 dz = here.residual if here.residual is not None else b.gradient(size, used)
-                self._input_gradient(program, i + 1, here, dz, gathers, relu=True)
-            here.residual = None  # it has been read
+                self._input_gradient(program, i + 1, here, dz, gathers, dense, relu=True)
             if node.shortcut is not None:
-                short = self.norms[node.shortcut.conv]
                 program.add(
                     Kind.DOT,
                     [size.channels, size.height, size.width],
                     x=at(dz),
                     y=at(b.before[node.shortcut.conv]),
-                    stats=at(short.stats),
+                    stats=at(self.norms[node.shortcut.conv].stats),
                 )
             for slot, branch in enumerate(branches(node)):
-                self._branch_gradient(program, branch, size, dz, slot, dense)
-                arrived[branch.source].convolutions.append((branch, slot))
+                self._norm_coefficients(program, branch, size)
+                arrived[branch.source].convolutions.append((branch, slot, dz))
             if node.residual is not None:
                 arrived[node.residual].residual = dz
+        self._through_norms(program, arrived[0], dense)
         return self._with_gathers(program, gathers)
 
-    def _with_gathers(self, program: Program, gathers: list[tuple[Tensor, Tensor]]) -> Program:
-        whole = Program()
-        for index, values in gathers:
-            whole.add(Kind.GATHER, [len(index)], [at(self.weights)], off=at(index), w=at(values))
-        return whole + program
+    def _unpool(
+        self, program: Program, node: MaxPool, pooled: Tensor, used: list[Tensor]
+    ) -> Tensor:
+        """The gradient by the pooled activation, before its ReLU."""
+        b = self.buffers
+        source, producer = b.sizes[node.source], self.nodes[node.source - 1]
+        assert isinstance(producer, Unit)
+        whole = b.gradient(source, used)
+        program.add(
+            Kind.MAXPOOL_BACK,
+            [source.channels, source.height, source.width],
+            x=at(pooled),
+            o=at(whole),
+            a=at(b.behind[node.source]),
+            y=at(b.before[producer.main.conv]),
+            stats=at(self.norms[producer.main.conv].stats),
+        )
+        return whole
 
-    def _branch_gradient(
-        self,
-        program: Program,
-        branch: Branch,
-        size: Size,
-        dz: Tensor,
-        slot: int,
-        dense: Mapping[str, Tensor] | None,
-    ) -> None:
-        """Through a branch's batch norm, and to its weights."""
-        b, norm = self.buffers, self.norms[branch.conv]
-        padded = b.padded_gradient(size)
-        start = slot * padded.numel() // 2
-        row = (size.width + 2) * b.block
+    def _with_gathers(self, program: Program, gathers: list[tuple[Tensor, Tensor]]) -> Program:
+        before, after = Program(), Program()
+        for index, values in gathers:
+            before.add(Kind.GATHER, [len(index)], [at(self.weights)], off=at(index), w=at(values))
+        for n, f, out in self._sums:
+            after.add(Kind.WGRAD_SUM, n, f, w=out)
+        return before + program + after
+
+    def _norm_coefficients(self, program: Program, branch: Branch, size: Size) -> None:
+        """The gradients by a batch norm's own parameters, and what takes one through it."""
+        norm = self.norms[branch.conv]
         program.add(
             Kind.COEF_BACK,
             [branch.outputs, size.pixels],
@@ -469,14 +476,39 @@ class Emitter:
             ],
             stats=at(norm.stats),
         )
-        program.add(
-            Kind.NORM_BACK,
-            [size.channels, size.height, size.width],
-            [at(v) for v in norm.back],
-            x=at(dz),
-            y=at(b.before[branch.conv]),
-            o=at(padded, start),
-        )
+
+    def _through_norms(
+        self, program: Program, here: _Arrived, dense: Mapping[str, Tensor] | None
+    ) -> None:
+        """Through the batch norms of all readers of an activation, and to their weights."""
+        b = self.buffers
+        for branch, slot, dz in here.convolutions:
+            source = b.sizes[branch.source]
+            size = Size(
+                branch.outputs, source.height // branch.stride, source.width // branch.stride
+            )
+            padded = b.padded_gradient(size)
+            start = slot * padded.numel() // 2
+            program.add(
+                Kind.NORM_BACK,
+                [size.channels, size.height, size.width],
+                [at(v) for v in self.norms[branch.conv].back],
+                x=at(dz),
+                y=at(b.before[branch.conv]),
+                o=at(padded, start),
+            )
+            self._weight_gradient(program, branch, size, padded, start, dense)
+
+    def _weight_gradient(
+        self,
+        program: Program,
+        branch: Branch,
+        size: Size,
+        padded: Tensor,
+        start: int,
+        dense: Mapping[str, Tensor] | None,
+    ) -> None:
+        b = self.buffers
         name = f"{branch.conv}.weight"
         ptr, off = self.forward_patterns[branch.conv]
         out = self._vector(name, self.gradients)
@@ -484,10 +516,11 @@ class Emitter:
             every = self._keep(torch.arange(dense[name].numel(), dtype=torch.int32))
             ptr, off = self._forward_pattern(branch, every)
             out = at(dense[name])
-            if len(every) * b.blocks > len(self.per_block):
+            if len(every) * b.lanes > len(self.partial):
                 self._scratch(len(every))
         source = b.sizes[branch.source]
-        source_row = (source.width + 2) * b.block
+        row, source_row = (size.width + 2) * b.block, (source.width + 2) * b.block
+        per_block = self._keep(torch.zeros(b.blocks * len(off)))
         program.add(
             Kind.WGRAD,
             [
@@ -502,14 +535,14 @@ class Emitter:
                 (size.height + 2) * row,
                 row,
             ],
-            [at(self.per_block)],
+            [at(per_block)],
             x=at(b.behind[branch.source]),
             y=at(padded, start + row + b.block),
             ptr=at(ptr),
             off=at(off),
-            w=out,
             stats=at(self.partial),
         )
+        self._sums.append(([len(off)], [at(per_block)], out))
 
     def _input_gradient(
         self,
@@ -518,16 +551,19 @@ class Emitter:
         here: _Arrived,
         dz: Tensor,
         gathers: list[tuple[Tensor, Tensor]],
+        dense: Mapping[str, Tensor] | None,
         relu: bool,
     ) -> None:
         """The gradient by an activation from all its readers, before its ReLU if ``relu``."""
         b = self.buffers
+        self._through_norms(program, here, dense)
+        readers = [branch for branch, _, _ in here.convolutions]
         size, block = b.sizes[activation], b.block
-        stride = here.convolutions[0][0].stride
+        stride = readers[0].stride
         out = b.sizes[activation]
-        reader = Size(here.convolutions[0][0].outputs, out.height // stride, out.width // stride)
+        reader = Size(readers[0].outputs, out.height // stride, out.width // stride)
         padded = b.padded_gradient(reader)
-        base = [slot * padded.numel() // 2 for _, slot in here.convolutions]
+        base = [slot * padded.numel() // 2 for _, slot, _ in here.convolutions]
         row = (reader.width + 2) * block
         producer = self.nodes[activation - 1]
         extra: dict[str, int] = {}
@@ -535,7 +571,7 @@ class Emitter:
             assert isinstance(producer, Unit)
             extra = {"stats": at(self.norms[producer.main.conv].stats)}
         for number, (r, c) in enumerate(itertools.product(range(stride), repeat=2)):
-            ptr, off, index = self._backward_pattern(here.convolutions, base, r, c)
+            ptr, off, index = self._backward_pattern(readers, base, r, c)
             values = self._keep(torch.zeros(len(index)))
             gathers.append((index, values))
             shift = (r * size.width + c) * block
@@ -565,6 +601,7 @@ class Emitter:
                     stride * border,
                     stride * block,
                     int(number > 0),
+                    1,
                 ],
                 x=at(padded),
                 o=at(dz, shift),
