@@ -7,13 +7,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, get_type_hints
+from types import MappingProxyType
+from typing import Any, ClassVar, get_type_hints
 
 from paper_repro.data import DATASETS
 from paper_repro.errors import UserError
 from paper_repro.models import MODELS
+from paper_repro.models.init import INITS
 from paper_repro.optim import OPTIMIZERS
-from paper_repro.registry import Registry, Spec, checked
+from paper_repro.registry import Registry, Scalar, Spec, checked
 from paper_repro.sparse import METHODS
 from paper_repro.sparse.distribution import check_sparsity
 
@@ -47,7 +49,18 @@ class RunConfig:
         precision: ``float32``, or ``bf16`` for bfloat16 autocast with float32 weights.
         augment: random crops and flips, as the data set has them.
         train_size: use only the first so many training images; None for all.
+        init: how the weights are drawn at the start: ``fan_in`` (all from N(0, 2 / fan_in)) or
+            ``released``, as in the networks of the authors' code
+            (:mod:`paper_repro.models.init`).
+        rho_start: fraction in [0, 1] of the training during which ρ is 0, before it is the
+            optimizer's (:class:`paper_repro.optim.LatePhase`).
     """
+
+    #: Fields that came after runs were recorded, and what those runs did: records that lack one
+    #: are read with that value, and it takes no part in a fingerprint.
+    FIELD_BEFORE: ClassVar[Mapping[str, Scalar]] = MappingProxyType(
+        {"init": "fan_in", "rho_start": 0.0}
+    )
 
     profile: str
     dataset: str
@@ -65,6 +78,8 @@ class RunConfig:
     precision: str = "float32"
     augment: bool = True
     train_size: int | None = None
+    init: str = "fan_in"
+    rho_start: float = 0.0
 
     def __post_init__(self) -> None:
         for name, annotation in _types().items():
@@ -87,6 +102,12 @@ class RunConfig:
             raise UserError(
                 f"unknown precision {self.precision!r}; known are {', '.join(PRECISIONS)}"
             )
+        if self.init not in INITS:
+            raise UserError(f"unknown init {self.init!r}; known are {', '.join(INITS)}")
+        if not 0 <= self.rho_start <= 1:
+            raise UserError(f"rho_start must lie in [0, 1], not {self.rho_start}")
+        if self.rho_start and "rho" not in dict(self.optimizer.options):
+            raise UserError(f"{self.optimizer.name} has no rho that rho_start could hold back")
         check_sparsity(self.sparsity)
 
     def to_dict(self) -> dict[str, Any]:
@@ -100,13 +121,13 @@ class RunConfig:
 
         Raises:
             UserError: it is not such a dictionary, or something in it is missing, unknown or out
-                of range. Nothing is filled in but options younger than the run
-                (:meth:`paper_repro.registry.Registry.before`): what has a default is in the
-                dictionary too.
+                of range. Nothing is filled in but fields and options younger than the run
+                (``FIELD_BEFORE``, :meth:`paper_repro.registry.Registry.before`): what has a
+                default is in the dictionary too.
         """
         if not isinstance(plain, Mapping):
             raise UserError(f"a run's config is a dictionary, not {type(plain).__name__}")
-        values = dict(plain)
+        values = {**cls.FIELD_BEFORE, **plain}
         _same_names("a run's config", set(values), {f.name for f in fields(cls)})
         for name, registry in _REGISTRIES.items():
             given = values[name]
@@ -123,10 +144,13 @@ class RunConfig:
     def fingerprint(self) -> str:
         """16 hex digits that address the run: the start of its config's SHA-256.
 
-        An option that a method or optimizer got later is left out where it asks for what all runs
-        did before, so that their records stay theirs.
+        A field or an option that came later is left out where it asks for what all runs did
+        before, so that their records stay theirs.
         """
-        plain = self.to_dict()
+        absent = object()
+        plain = {
+            k: v for k, v in self.to_dict().items() if v != self.FIELD_BEFORE.get(k, absent)
+        }
         for name, registry in _REGISTRIES.items():
             before = registry.before(plain[name]["name"])
             plain[name] = {

@@ -76,7 +76,11 @@ class Trainer:
         self.generator = torch.Generator(device=self.device).manual_seed(config.seed)
         self.augmenter = Augmenter(data, config.augment)
         self.model = models.build(
-            config.model, classes=data.classes, channels=data.channels, seed=config.seed
+            config.model,
+            classes=data.classes,
+            channels=data.channels,
+            seed=config.seed,
+            init=config.init,
         )
         self.model.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         base = torch.optim.SGD(
