@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import gc
 import json
+import math
 import resource
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -280,14 +281,20 @@ def _measured(trainer: Trainer, reason: str | None) -> dict[str, Any]:
         "speed": {
             "seconds": seconds,
             "images_per_second": images / seconds if seconds else None,
-            "gradients_per_step": getattr(trainer.optimizer, "gradients_per_step", 1.0),
-            "forwards_per_step": getattr(trainer.optimizer, "extra_forwards", 0.0),
+            # Means over the run, whose ρ may have been 0 for a part of it.
+            "gradients_per_step": _mean(curve, "gradients_per_step", trainer.cost()[0]),
+            "forwards_per_step": _mean(curve, "forwards_per_step", trainer.cost()[1]),
         },
         "memory": memory,
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "curve": curve,
     }
+
+
+def _mean(curve: Sequence[Mapping[str, Any]], name: str, otherwise: float) -> float:
+    """Over the epochs, those of which a checkpoint does not say it counted with ``otherwise``."""
+    return math.fsum(line.get(name, otherwise) for line in curve) / max(1, len(curve))
 
 
 def _flops(trainer: Trainer) -> dict[str, float]:

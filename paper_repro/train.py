@@ -20,7 +20,7 @@ from paper_repro.graph import CAPTURABLE, GraphedStep
 from paper_repro.measure.accuracy import evaluate
 from paper_repro.measure.diagnostics import churn, diagnose
 from paper_repro.measure.flops import layer_macs, training_flops
-from paper_repro.optim import OPTIMIZERS, Closure, Perturbing
+from paper_repro.optim import OPTIMIZERS, Closure, LatePhase, Perturbing
 from paper_repro.schedule import cosine
 from paper_repro.sparse import METHODS, SparseMethod
 from paper_repro.sparse.method import BatchRequest
@@ -28,8 +28,12 @@ from paper_repro.sparse.method import BatchRequest
 __all__ = ["Diverged", "Trainer"]
 
 
+#: A mean training loss, in nats, that no training comes back from; chance is at log(classes).
+HOPELESS = 1e4
+
+
 class Diverged(Exception):
-    """A loss is no longer finite: a result of the run, not a fault of the program."""
+    """A loss is not finite or beyond hope: a result of the run, not a fault of the program."""
 
 
 class Trainer:
@@ -96,6 +100,9 @@ class Trainer:
             seed=config.seed,
             total_steps=self.total_steps,
         )
+        self._late: LatePhase | None = None
+        if config.rho_start:
+            self._late = LatePhase(self.optimizer, round(config.rho_start * self.total_steps))
         self.method = self._sparsify(parent)
         if isinstance(self.optimizer, Perturbing):
             self.optimizer.adopt(self.method.masks)
@@ -108,6 +115,7 @@ class Trainer:
         self._loss_sum = torch.zeros((), device=self.device)
         self._hits = torch.zeros((), device=self.device, dtype=torch.int64)
         self._t = 0
+        self._cost = [0.0, 0.0]  # of the epoch's steps: gradients, forward passes alone
         self.graphed = graph and config.optimizer.name in CAPTURABLE
         self._graphed: GraphedStep | None = None
         if self.graphed:
@@ -159,21 +167,22 @@ class Trainer:
         """Train one epoch and evaluate; returns its line of the curve.
 
         Raises:
-            Diverged: the epoch's mean training loss, or the test loss, is not finite.
+            Diverged: the epoch's mean training loss, or the test loss, is not finite, or the
+                training loss exceeds ``HOPELESS``.
         """
         masks_before = self.method.masks.state_dict() if self.diagnostics else {}
         started = time.perf_counter()
         loss, accuracy = self.train_epoch()
         seconds = time.perf_counter() - started
-        if not math.isfinite(loss):
+        if not loss <= HOPELESS:
             raise Diverged(f"the training loss became {loss} in epoch {self.epoch + 1}")
         images = self.steps_per_epoch * self.config.batch_size
-        gradients = getattr(self.optimizer, "gradients_per_step", 1.0)
-        # A forward pass alone is a third of a gradient.
-        gradients += getattr(self.optimizer, "extra_forwards", 0.0) / 3
+        gradients, forwards = (cost / self.steps_per_epoch for cost in self._cost)
         # Counted at the epoch's final masks.
         densities = self.method.masks.densities()
-        self.training_flops += images * training_flops(self.macs, densities, gradients)
+        # A forward pass alone is a third of a gradient.
+        work = training_flops(self.macs, densities, gradients + forwards / 3)
+        self.training_flops += images * work
         test_loss, test_accuracy = self.evaluate()
         if not math.isfinite(test_loss):
             raise Diverged(f"the test loss became {test_loss} in epoch {self.epoch + 1}")
@@ -188,6 +197,8 @@ class Trainer:
             "sparsity": self.method.masks.sparsity(),
             "seconds": seconds,
             "images_per_second": images / seconds,
+            "gradients_per_step": gradients,
+            "forwards_per_step": forwards,
         }
         if self.diagnostics:
             line["diagnostics"] = self._diagnose(masks_before)
@@ -202,7 +213,7 @@ class Trainer:
         index = torch.randperm(len(labels), generator=generator, device=self.device)
         index = index[: self.config.batch_size]
         batch = self.augmenter.normalise(self.data.train.images[index]), labels[index]
-        rho = self.optimizer.param_groups[0].get("rho") or 0.05
+        rho = abs(self.optimizer.param_groups[0].get("rho") or 0.05)
         masks = self.method.masks
         measured = diagnose(self.model, self.optimizer, masks, batch, generator, rho)
         return {**measured, "rho": rho, "churn": churn(masks_before, masks.state_dict())}
@@ -225,6 +236,7 @@ class Trainer:
         else:  # in place, where a recorded step reads it
             self._plan.copy_(plan)
         self._t = self.epoch * self.steps_per_epoch
+        self._cost = [0.0, 0.0]
         # Kept on the device: reading a number at every step would make the host wait for it.
         self._loss_sum.zero_()
         self._hits.zero_()
@@ -235,6 +247,9 @@ class Trainer:
         lr = cosine(self._t, self.total_steps, self.config.lr, self.config.lr_min)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+        if self._late is not None and self._late.at(self._t) and self._graphed is not None:
+            self._graphed.reset()  # the recording has the old ρ in it
+        self._cost = [total + now for total, now in zip(self._cost, self.cost(), strict=True)]
         if self._graphed is not None:
             self._graphed(index)
         else:
@@ -242,6 +257,10 @@ class Trainer:
             self.optimizer.step(closure)
             self._count(closure)
         self._t += 1
+
+    def cost(self) -> tuple[float, float]:
+        """Gradients, and forward passes without one, of a step as ρ is now."""
+        return self.optimizer.cost() if isinstance(self.optimizer, Perturbing) else (1.0, 0.0)
 
     def _closure(self, index: Tensor) -> Closure:
         assert self._plan is not None  # drawn at the epoch's beginning
