@@ -32,8 +32,15 @@ CONTENDERS: dict[str, tuple[Spec, str, str]] = {
     "sparse-bf16": (OPTIMIZERS.spec("s2sam"), "float32", "sparse-bf16"),
     # The released code perturbs pruned weights too: the network it takes gradients of is dense.
     "dense perturbation": (
-        OPTIMIZERS.spec("released", stale_perturbation=False, after_step="keep", adaptive=False,
-                        mask_after_step=False, frozen_bias=False, dense_perturbation=True),
+        OPTIMIZERS.spec(
+            "released",
+            stale_perturbation=False,
+            after_step="keep",
+            adaptive=False,
+            mask_after_step=False,
+            frozen_bias=False,
+            dense_perturbation=True,
+        ),
         "float32",
         "auto",
     ),
@@ -67,7 +74,9 @@ def measure(
         results[f"{sparsity:.0%}"] = {
             "engine": engines,
             "step_ms": {n: spread([1e3 * s for s in v]) for n, v in seconds.items()},
-            "images_per_second": {n: spread([batch_size / s for s in v]) for n, v in seconds.items()},
+            "images_per_second": {
+                n: spread([batch_size / s for s in v]) for n, v in seconds.items()
+            },
             "speedup": {
                 f"{fast} over {slow}": ratios(seconds[slow], seconds[fast])
                 for fast in ("sparse", "sparse-bf16")

@@ -47,6 +47,10 @@ OTHER = {
     "precision": "bf16",
     "augment": False,
     "train_size": 5,
+    "init": "released",
+    "rho_start": 0.5,
+    "evaluate_every": 5,
+    "test_on": "wide",
 }
 
 

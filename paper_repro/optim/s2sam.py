@@ -45,9 +45,13 @@ class S2SAM(Perturbing):
 
     Args:
         base: the optimizer that takes the step.
-        rho: radius ρ >= 0 of the perturbation, in the units of a weight. At 0 the wrapper is the
-            base optimizer, bit for bit, and keeps no extra buffer.
+        rho: radius ρ of the perturbation, in the units of a weight. At 0 the wrapper is the base
+            optimizer, bit for bit, and keeps no extra buffer. A negative one is a control and no
+            sharpness-aware minimization: the perturbation then goes |ρ| down the previous
+            gradient, the sign that MSAM has.
     """
+
+    signed_rho = True
 
     def __init__(self, base: Optimizer, rho: float = 0.05) -> None:
         super().__init__(base, rho=rho, train_mode=True)

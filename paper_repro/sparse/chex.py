@@ -158,7 +158,8 @@ class CHEX(DynamicMethod):
 
     def _share(self, alive: Mapping[str, Tensor]) -> dict[str, int]:
         """Channels to keep in each group, by the global ranking of the channels in use."""
-        scale = {g.name: self._scale(g).clone() for g in self.groups}
+        # Of weights that overflowed too some must be kept: the loss ends the run, not this.
+        scale = {g.name: self._scale(g).nan_to_num(0.0) for g in self.groups}
         for name, s in scale.items():
             s[torch.where(alive[name], s, -1.0).argmax()] = math.inf  # no group dies out
         chosen = keep_largest_globally(scale, self.keep, alive)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
+from paper_repro.errors import UserError
 from paper_repro.registry import Spec
 from paper_repro.sparse import METHODS
 from paper_repro.sparse.distribution import check_sparsity, prunable
@@ -23,14 +26,22 @@ class SNIP(SparseMethod):
 
     The ranking is global over all convolution and linear weights.
 
+    BATCHNORM_PARAGRAPH
+
     Args:
         model: the network at initialisation.
         optimizer: the optimizer that will train it.
         sparsity: pruned fraction of all prunable weights, in [0, 1).
         batch: images and labels to score on.
         loss_fn: of logits and labels.
-        batch_size: how many images the training loop is to give as ``batch``.
+        batch_size: how many images the training loop is to give as ``batch``, at least 1.
+        batch_norm: ``batch`` or ``running``, the statistics that batch norm uses while scoring.
+
+    Raises:
+        UserError: for options out of range.
     """
+
+    OPTION_BEFORE = MappingProxyType({"batch_norm": "batch"})
 
     def __init__(
         self,
@@ -41,11 +52,13 @@ class SNIP(SparseMethod):
         batch: tuple[Tensor, Tensor],
         loss_fn: LossFn = cross_entropy,
         batch_size: int = 128,
+        batch_norm: str = "batch",
     ) -> None:
+        _check(batch_size, batch_norm)
         super().__init__(model, optimizer)
         check_sparsity(sparsity)
         weights = prunable(model)
-        gradients = weight_gradients(model, loss_fn, batch)
+        gradients = weight_gradients(model, loss_fn, batch, training=batch_norm == "batch")
         scores = {name: (gradients[name] * w.detach()).abs() for name, w in weights.items()}
         total = sum(w.numel() for w in weights.values())
         self.masks = Masks(
@@ -54,4 +67,12 @@ class SNIP(SparseMethod):
 
     @classmethod
     def batch_request(cls, spec: Spec) -> BatchRequest:
+        _check(spec["batch_size"], spec["batch_norm"])  # before the loop draws a batch of it
         return BatchRequest(size=spec["batch_size"])
+
+
+def _check(batch_size: int, batch_norm: str) -> None:
+    if batch_size < 1:
+        raise UserError(f"SNIP needs batch_size >= 1, not {batch_size}")
+    if batch_norm not in ("batch", "running"):
+        raise UserError(f"SNIP's batch_norm is batch or running, not {batch_norm!r}")
