@@ -170,7 +170,7 @@ def latex(table: Table, records: Records, profile: Profile) -> str:
     """A ``booktabs`` tabular in a table float; the caption carries profile, legend and state."""
     grid = _grid(table, records, table.value, profile.evidence)
     lines = [_tex_line(table.headers), r"\midrule"]
-    for before, row in zip([grid[0], *grid], grid, strict=False):
+    for before, row in zip([*grid[:1], *grid], grid, strict=False):
         if row[0] != before[0] and len(table.rows[0].labels) > 1:
             lines.append(r"\addlinespace")  # between the groups that share a first label
         lines.append(_tex_line(row))
