@@ -3,12 +3,13 @@
 __all__ = ["Options", "Results", "collect", "stages"]
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 
 from theory import corrected, generalization, pac_bayes, printed, regime, stability, stationary
+from theory.assumptions import largest_ratio
 from theory.checks import Cell, Estimate, Outcome, outcome
 from theory.counterexamples import (
     Counterexample,
@@ -27,9 +28,11 @@ from theory.equivalences import (
 )
 from theory.grid import Grid, arms, cells, problems, simulate
 from theory.lemma import lemma_cells
+from theory.mutation import Verdict, objections, survey
 from theory.problems import Logistic, Problem, Quadratic, digits, rotated
 from theory.proofs import PROOFS
 from theory.rates import Rate, rates
+from theory.reshuffle import Reshuffled, reshuffled
 
 Part = TypeVar("Part")
 
@@ -60,6 +63,9 @@ class Results:
     outcomes: dict[str, Outcome]
     retried: int
     failures: dict[str, int]
+    objections: dict[str, list[str]]
+    properties: dict[str, dict[str, float]]
+    mutation: list[Verdict]
     counterexamples: list[Counterexample]
     lemma_example: dict[str, float]
     optimization_example: dict[str, float]
@@ -71,6 +77,7 @@ class Results:
     linear: list[tuple[str, float, float, Estimate]]
     stationary: list[stationary.Stationary]
     regimes: list[regime.Regime]
+    reshuffled: list[Reshuffled]
     gaps: list[generalization.Gap]
     coupled: list[generalization.Coupled]
     excess: list[generalization.Excess]
@@ -150,6 +157,37 @@ def _equivalences(fast: bool, seed: int) -> dict[str, tuple[float, int]]:
     }
 
 
+def _properties(everything: list[tuple[Problem, float]], seed: int) -> dict[str, dict[str, float]]:
+    """How close each dense problem of the grid comes to breaking what is assumed of it."""
+    found: dict[str, dict[str, float]] = {}
+    for problem, density in everything:
+        if density < 1:
+            continue
+        known = problem if isinstance(problem, Logistic) else replace(problem, sigma=0.5)  # type: ignore[type-var]
+        numbers = {"L": known.smoothness, "F_*": known.infimum()}
+        numbers["sigma"] = float(np.sqrt(known.noise_variance(known.start()[None])[0]))
+        names = ["smooth", "infimum", "unbiased", "variance"]
+        mu = known.pl()
+        if mu is not None:
+            numbers["mu"] = mu
+            names.append("pl")
+        bound = known.lipschitz()
+        if bound is not None:
+            numbers["B"] = bound
+            names.append("lipschitz")
+        rng = np.random.default_rng(seed)
+        found[known.name] = {name: largest_ratio(name, known, numbers, rng) for name in names}
+    images, labels, _, _ = digits(np.random.default_rng(seed), 300)
+    one = Logistic(images, labels, batch=1)
+    numbers = {"L": one.example_smoothness, "B": float(np.sqrt(2))}
+    rng = np.random.default_rng(seed)
+    found["one example of logistic regression"] = {
+        name: largest_ratio(name, one, numbers, rng)
+        for name in ("example smooth", "lipschitz", "convex")
+    }
+    return found
+
+
 def collect(options: Options, advance: Callable[[str], object] = lambda stage: None) -> Results:
     """Run every check; ``advance`` is called with the name of each stage before it starts."""
     fast, seed, grid = options.fast, options.seed, options.grid
@@ -172,7 +210,15 @@ def collect(options: Options, advance: Callable[[str], object] = lambda stage: N
         return part()
 
     ratios = np.linspace(0.1, 2.9, 57)
-    spectra = ((1.0,), (1.0, 1.0), (1.0, 1.0, 1.0), (1.0, 2.0), (1.0, 10.0), (1.0, 2.0, 5.0, 10.0))
+    spectra = (
+        (1.0,),
+        (1.0, 1.0),
+        (1.0, 1.0, 1.0),
+        (1.0, 2.0),
+        (1.0, 10.0),
+        (1.0, 1000.0),
+        (1.0, 2.0, 5.0, 10.0),
+    )
     measured = stage(
         "generalization gap",
         lambda: generalization.gaps(
@@ -190,6 +236,9 @@ def collect(options: Options, advance: Callable[[str], object] = lambda stage: N
         outcomes=outcomes,
         retried=retried,
         failures=stage("proofs", lambda: {p.name: len(p.failures()) for p in PROOFS}),
+        objections=stage("premises", lambda: {p.name: list(objections(p)) for p in PROOFS}),
+        properties=stage("assumptions", lambda: _properties(everything, seed)),
+        mutation=stage("mutants", lambda: survey(fast)),
         counterexamples=stage("counterexamples", search_all),
         lemma_example=example_lemma1(),
         optimization_example=stage("the project's examples", example_optimization),
@@ -216,6 +265,9 @@ def collect(options: Options, advance: Callable[[str], object] = lambda stage: N
             ),
         ),
         regimes=stage("regime", lambda: regime.regimes(fast, seed)),
+        reshuffled=stage(
+            "reshuffled epochs", lambda: reshuffled(*((8, 20_000) if fast else (32, 60_000)), seed)
+        ),
         gaps=measured,
         coupled=stage(
             "stability of runs",
@@ -231,4 +283,4 @@ def collect(options: Options, advance: Callable[[str], object] = lambda stage: N
 
 def stages(options: Options) -> int:
     """How often ``collect`` calls ``advance``, for a progress bar."""
-    return len(problems(options.grid, options.seed)) + 16
+    return len(problems(options.grid, options.seed)) + 20

@@ -2,6 +2,7 @@
 
 __all__ = [
     "generalization_section",
+    "proofs_section",
     "regime_section",
     "stability_section",
     "stationary_section",
@@ -9,3 +10,4 @@ __all__ = [
 
 from theory.sections.dynamics import regime_section, stability_section, stationary_section
 from theory.sections.generalization import generalization_section
+from theory.sections.proofs import proofs_section
