@@ -8,6 +8,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from theory import printed
+from theory.beyond import BEYOND
 from theory.checks import Estimate
 from theory.corrected import CORRECTED
 from theory.figures import draw_all
@@ -17,6 +18,7 @@ from theory.proofs import PROOFS
 from theory.proofs.render import render as render_proofs
 from theory.results import Results
 from theory.sections import (
+    beyond_section,
     generalization_section,
     proofs_section,
     regime_section,
@@ -89,7 +91,7 @@ def _statements() -> str:
         f"**`{s.name}`: {s.title}** ({s.where}). Assumes "
         f"{'; '.join(a.shown() for a in s.assumptions)}.\n\n"
         f"$$\n{s.latex()}\n$$\n"
-        for s in (*PRINTED, *CORRECTED)
+        for s in (*PRINTED, *CORRECTED, *BEYOND)
     )
 
 
@@ -249,6 +251,7 @@ less than the bound allows, for the reason given in the next section.
 
 {_equivalences(results)}
 
+{beyond_section(results, table, interval)}
 {stability_section(results, table)}
 {stationary_section(results, table, interval)}
 {regime_section(results, table, interval)}

@@ -2,7 +2,8 @@
 
 import pytest
 
-from theory.mutation import mutants, named, objections
+from theory.mutants import mutants, named
+from theory.objections import objections
 from theory.proofs import PROOFS
 
 NAMED = named()

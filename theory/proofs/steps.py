@@ -94,7 +94,7 @@ def _nonzero_somewhere(expr: sympy.Expr) -> bool:
         for index, symbol in enumerate(names)
     }
     value = abs(sympy.N(expr.subs(point), 30))
-    return bool(value.is_number and value > 1e-12)
+    return bool(value.is_finite and value > 1e-12)
 
 
 def _vanishes(expr: sympy.Expr) -> bool:

@@ -56,6 +56,8 @@ def _every(proof: Proof, world: World) -> Iterator[tuple[str, np.ndarray]]:
         for name, value in step.when.items():
             fits &= world[name] == value
         for name, expr, vanishes in _claims(step):
+            if any(not symbol.is_commutative for symbol in sympy.sympify(expr).free_symbols):
+                continue  # an identity of operators: sympy decides it, numbers cannot
             if any(symbol.name not in world for symbol in sympy.sympify(expr).free_symbols):
                 yield name, np.full(some.shape, np.nan)
                 continue

@@ -12,7 +12,9 @@ from theory.proofs.steps import Proof
 from theory.statements import UNREAD, Statement
 from theory.worlds.check import World, join
 from theory.worlds.facts import constant_worlds, geometry_worlds
+from theory.worlds.heavy import heavy_worlds
 from theory.worlds.pairs import excess_worlds, lemma1_worlds, stability_worlds
+from theory.worlds.smoothing import smoothing_worlds
 from theory.worlds.tree import descent_worlds
 
 Settings = Iterator[dict[str, float]]
@@ -26,6 +28,8 @@ WORLDS: Mapping[str, Callable[[Sequence[Statement]], Settings]] = {
     "excess": excess_worlds,
     "geometry": geometry_worlds,
     "constants": constant_worlds,
+    "heavy": heavy_worlds,
+    "smoothing": smoothing_worlds,
 }
 
 
