@@ -46,6 +46,9 @@ class MSAM(Perturbing):
     Two differences to the authors' code: weight decay acts on w, not on u, and any base optimizer
     with momentum will do; under Adam v is its first moment, not rescaled by the second.
 
+    Do not use it under bfloat16 autocast unawares: an ε below bfloat16's resolution arrives
+    distorted (see :class:`paper_repro.optim.S2SAM` for numbers measured with its ε).
+
     Args:
         base: the optimizer that takes the step, with momentum: SGD's, or Adam's β₁.
         rho: radius ρ >= 0 of the perturbation; the authors use 0.3 for CIFAR. At 0 the wrapper is
