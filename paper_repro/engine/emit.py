@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from paper_repro.engine.layout import Layout
 from paper_repro.engine.lower import Branch, MaxPool, Network, Unit
 from paper_repro.engine.program import Kind, Mode, Program, at
+from paper_repro.errors import UserError
 
 __all__ = ["Buffers", "Emitter", "Size"]
 
@@ -102,7 +103,10 @@ class Buffers:
         if size not in self._padded_gradients:
             threads = min(self.threads, self.blocks)
             shape = (2 * threads, size.channels, size.height + 2, size.width + 2, self.block)
-            self._padded_gradients[size] = torch.zeros(shape, dtype=self.dtype)
+            buffer = torch.zeros(shape, dtype=self.dtype)
+            if buffer.numel() >= 2**31:  # the patterns' offsets are int32
+                raise UserError(f"a batch of {self.batch} is too large for the sparse engine")
+            self._padded_gradients[size] = buffer
         return self._padded_gradients[size]
 
 
@@ -603,6 +607,7 @@ class Emitter:
                     int(number > 0),
                     1,
                 ],
+                (),
                 x=at(padded),
                 o=at(dz, shift),
                 ptr=at(ptr),
