@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from paper_repro.cli_campaign import add_commands
+from paper_repro.models.init import INITS
 from paper_repro.optim import OPTIMIZERS
 from paper_repro.profiles import PROFILES
 from paper_repro.sparse import METHODS
@@ -83,6 +84,10 @@ def parser() -> argparse.ArgumentParser:
     length.add_argument("--epochs", type=int, help="instead of the profile's")
     length.add_argument(
         "--multiplier", type=float, default=1.0, help="of the epochs, as in RigL 5x or MEST 1.7x"
+    )
+    run.add_argument("--init", metavar="NAME", help=f"starting weights, {' or '.join(INITS)}")
+    run.add_argument(
+        "--rho-start", type=float, help="fraction of the training with ρ = 0 first (late phase)"
     )
     run.add_argument("--threads", type=int, help="instead of the profile's")
     run.add_argument(

@@ -85,6 +85,8 @@ def _run(options: argparse.Namespace) -> int:
         f"sparsity {sparsity['masked_layers']:.2%} of the masked layers "
         f"({sparsity['overall']:.2%} overall), {speed['images_per_second']:.0f} images/s"
     )
+    if record.missed:
+        print(f"The sparsity asked for, {config.sparsity:.2%}, was missed by {record.missed:+.2%}.")
     return 0
 
 
@@ -109,7 +111,7 @@ def _train(config: RunConfig, place: Workplace) -> Record:
 def _config(options: argparse.Namespace) -> RunConfig:
     size = profile(options.profile)
     given = dict(_assignment(text) for text in options.option)
-    optimizer = OPTIMIZERS.spec(options.optimizer, **_for(OPTIMIZERS, options.optimizer, given))
+    optimizer = size.optimizer(options.optimizer, **_for(OPTIMIZERS, options.optimizer, given))
     known = {*OPTIMIZERS.defaults(options.optimizer), *METHODS.defaults(options.method)}
     for name in given:
         if name not in known:
@@ -118,7 +120,11 @@ def _config(options: argparse.Namespace) -> RunConfig:
                 f"there are {', '.join(sorted(known)) or 'none'}"
             )
     method = _method(size, options.method, options.sparsity, _for(METHODS, options.method, given))
-    settings = {} if options.epochs is None else {"epochs": options.epochs}
+    chosen = {
+        name: getattr(options, name)
+        for name in ("epochs", "init", "rho_start")
+        if getattr(options, name) is not None
+    }
     return size.config(
         options.dataset,
         "resnet32x2",
@@ -126,7 +132,7 @@ def _config(options: argparse.Namespace) -> RunConfig:
         optimizer,
         options.seed,
         options.multiplier,
-        **settings,
+        **chosen,
     )
 
 

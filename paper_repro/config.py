@@ -148,9 +148,7 @@ class RunConfig:
         before, so that their records stay theirs.
         """
         absent = object()
-        plain = {
-            k: v for k, v in self.to_dict().items() if v != self.FIELD_BEFORE.get(k, absent)
-        }
+        plain = {k: v for k, v in self.to_dict().items() if v != self.FIELD_BEFORE.get(k, absent)}
         for name, registry in _REGISTRIES.items():
             before = registry.before(plain[name]["name"])
             plain[name] = {

@@ -93,9 +93,7 @@ class FSAM(Perturbing):
             self.state[p]["average"] = average
         return loss
 
-    def _directions(
-        self, live: list[Tensor]
-    ) -> tuple[dict[Tensor, Tensor], dict[Tensor, Tensor]]:
+    def _directions(self, live: list[Tensor]) -> tuple[dict[Tensor, Tensor], dict[Tensor, Tensor]]:
         """d of every parameter, and the averages of those that had none; the others' move on."""
         known = [p for p in live if "average" in self.state.get(p, {})]
         new = [p for p in live if "average" not in self.state.get(p, {})]

@@ -118,9 +118,7 @@ def test_no_more_are_pruned_than_there_is_room_for():
 
 
 def test_the_total_stays_through_a_training():
-    method = dsr(
-        sparsity=0.85, total_steps=40, schedule="imagenet", period=2, threshold=0.02
-    )
+    method = dsr(sparsity=0.85, total_steps=40, schedule="imagenet", period=2, threshold=0.02)
     model, optimizer = method.model, method.optimizer
     total = sum(method.masks.counts().values())
     layers = []
