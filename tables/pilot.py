@@ -1,4 +1,4 @@
-"""Where can a small experiment answer? Beds for S2-SAM, each first asked whether SAM gains there."""
+"""Where can a small experiment answer? Beds for S2-SAM, each asked first whether SAM gains."""
 
 from __future__ import annotations
 

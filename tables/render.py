@@ -53,6 +53,7 @@ def text(summary: Summary, published: float | None = None, digits: int = 2) -> s
             shown = f"{summary.mean:.{digits}f}"
             if summary.std is not None:
                 shown += f" ± {summary.std:.{digits}f}"
+        lost["not as sparse as asked"] = summary.elsewhere
         counts = [str(summary.n), *(f"{n} {word}" for word, n in lost.items() if n)]
         shown += f" ({', '.join(counts)})"
     if published is not None:
@@ -112,6 +113,14 @@ def _state(table: Table, records: Records) -> list[str]:
     lost = [f"{counts[status]} {status}" for status in ("failed", "diverged") if counts[status]]
     state = f"{len(there)} of {len(wanted)} runs have a record"
     state += f" ({', '.join(lost)})." if lost else "."
+    elsewhere = [record for record in there if record.missed]
+    if elsewhere:
+        worst = max(elsewhere, key=lambda record: abs(record.missed))
+        state += (
+            f" {len(elsewhere)} of them missed the sparsity asked for by more than a layer's "
+            f"rounding, {worst.config.method.name} at {worst.config.sparsity:.2%} by "
+            f"{worst.missed:+.2%}."
+        )
     environments = [record.body["environment"] for record in there]
     uncommitted = sum(bool(e["dirty"]) or e["commit"] is None for e in environments)
     if uncommitted:
@@ -248,6 +257,7 @@ def csv(table: Table, records: Records, profile: Profile) -> str:
                     "missing": summary.missing,
                     "failed": summary.failed,
                     "diverged": summary.diverged,
+                    "not_as_sparse_as_asked": summary.elsewhere,
                     "published": entry.published if profile.evidence else None,
                     "runs": " ".join(c.fingerprint for c in getattr(entry, "runs", ())),
                 }

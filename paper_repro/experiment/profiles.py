@@ -10,6 +10,7 @@ from typing import Any
 
 from paper_repro.config import RunConfig
 from paper_repro.errors import UserError
+from paper_repro.optim import OPTIMIZERS
 from paper_repro.registry import Scalar, Spec
 from paper_repro.sparse import METHODS
 
@@ -33,6 +34,7 @@ class Profile:
         seeds: the runs of a cell.
         settings: fields of :class:`RunConfig` that differ from its defaults.
         methods: options of sparse methods that depend on the length of a training.
+        optimizers: options of optimizers that depend on the network's size.
         prune_ratio: fraction pruned in a round of LT where an experiment does not say.
         threads: of the processor that a run alone on the machine should use; None for all.
         runs_as: the profile that its runs bear in their configs and records, where that is not
@@ -47,6 +49,7 @@ class Profile:
     seeds: tuple[int, ...]
     settings: Mapping[str, Any]
     methods: Mapping[str, Mapping[str, Scalar]] = field(default_factory=lambda: _frozen({}))
+    optimizers: Mapping[str, Mapping[str, Scalar]] = field(default_factory=lambda: _frozen({}))
     prune_ratio: float = 0.2
     threads: int | None = None
     runs_as: str | None = None
@@ -58,6 +61,10 @@ class Profile:
     def method(self, name: str, **options: Scalar) -> Spec:
         """A sparse method at this size; ``options`` win over the profile's."""
         return METHODS.spec(name, **{**self.methods.get(name, {}), **options})
+
+    def optimizer(self, name: str, **options: Scalar) -> Spec:
+        """An optimizer at this size; ``options`` win over the profile's."""
+        return OPTIMIZERS.spec(name, **{**self.optimizers.get(name, {}), **options})
 
     def config(
         self,
@@ -120,7 +127,7 @@ PROFILES: Mapping[str, Profile] = _frozen(
                 datasets=_frozen({"cifar10": "digits"}),
                 models=_frozen({"resnet32x2": "resnet_digits"}),
                 seeds=(0, 1),
-                settings=_frozen({"epochs": 20, "batch_size": 32}),
+                settings=_frozen({"epochs": 20, "batch_size": 32, "init": "released"}),
                 methods=_frozen(
                     {
                         "rigl": {"delta_t": 20},
@@ -164,7 +171,7 @@ PROFILES: Mapping[str, Profile] = _frozen(
                 datasets=_frozen({"cifar10": "cifar10", "cifar100": "cifar100"}),
                 models=_frozen({}),
                 seeds=(0, 1, 2),
-                settings=_frozen({"epochs": 160, "precision": "tf32"}),
+                settings=_frozen({"epochs": 160, "precision": "tf32", "init": "released"}),
             ),
         )
     }

@@ -316,6 +316,7 @@ def _measured(trainer: Trainer, reason: str | None) -> dict[str, Any]:
             "asked": trainer.config.sparsity,
             "masked_layers": masks.sparsity(),
             "overall": masks.sparsity(overall=True),
+            "missed": trainer.method.missed(trainer.config.sparsity),
         },
         "layer_densities": masks.densities(),
         "method_facts": trainer.method.facts(),

@@ -206,6 +206,12 @@ class CHEX(DynamicMethod):
         for name, tensor in self.memory.items():
             tensor.copy_(state["memory"][name])
 
+    def missed(self, asked: float) -> float:
+        """As elsewhere, but of channels, which is what ``sparsity`` counts here."""
+        total = sum(group.size for group in self.groups)
+        off = 1 - sum(int(k.count_nonzero()) for k in self.kept().values()) / total - asked
+        return off if round(abs(off) * total, 3) > 1 else 0.0
+
     def facts(self) -> dict[str, Any]:
         return {
             **super().facts(),

@@ -67,7 +67,7 @@ RIGL = ("run", "--method", "rigl", "--sparsity", "0.9", "--epochs", "1")
         ((*RIGL, "--option", "rho"), "an option is written name=value, not 'rho'"),
         ((*RIGL, "--option", "rho=wide"), "rho of optimizer 's2sam' must be a number"),
         ((*RIGL, "--option", "rho=nan"), "must be finite, not nan"),
-        ((*RIGL, "--option", "rho=-1"), "rho must be a finite number >= 0"),
+        ((*RIGL, "--optimizer", "sam", "--option", "rho=-1"), "rho must be a finite number >= 0"),
         ((*RIGL, "--option", "distribution=even"), "unknown distribution 'even'"),
         ((*RIGL, "--device", "cuda:99"), "the device 'cuda:99' cannot be used"),
         ((*RIGL, "--device", "meta"), "the device 'meta' cannot be used"),

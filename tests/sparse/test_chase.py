@@ -285,3 +285,15 @@ def test_what_it_asks_for_is_the_weight_sparsity():
 def test_bad_input(options, message):
     with pytest.raises(UserError, match=message):
         begin(**options)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_overflowed_end_the_run_by_its_loss_and_not_here(value):
+    _, _, method = begin()
+    with torch.no_grad():
+        for weight in method.masks.weights.values():
+            weight.fill_(value)
+            weight.grad = torch.full_like(weight, value)
+    for t in (4, 20, 36):
+        method.update(t)
+    assert active(method) == method.target

@@ -54,7 +54,8 @@ def test_a_difference_is_between_runs_that_differ_in_one_decision(name: str) -> 
                 a, b = ours.to_dict(), theirs.to_dict()
                 # The released code's weight-decay mismatch is an ablation's very point.
                 differing = {k for k in a if a[k] != b[k]} - {"weight_decay"}
-                assert differing <= {"optimizer"} or differing == {"precision"}
+                # When its ρ begins to act is a part of the optimizer.
+                assert differing <= {"optimizer", "rho_start"} or differing == {"precision"}
                 assert ours.seed == theirs.seed
 
 
@@ -123,3 +124,23 @@ def test_sam_ablation_has_the_paper_radius_for_both_of_its_methods() -> None:
         assert rows[label].entries[0].runs[0].optimizer["rho"] == RHO
     assert rows["ASAM"].entries[0].runs[0].optimizer["adaptive"] is True
     assert {"SGD", "MSAM", "ESAM", "LookSAM", "SAF", "SSAM", "ZO-SAM"} <= set(rows)
+    assert {"AsyncSAM", "F-SAM"} <= set(rows)
+
+
+def test_sam_ablation_has_the_controls_of_s2sams_direction() -> None:
+    rows = {row.labels[0]: row.entries[0].runs[0] for row in build("ablation-sam", "paper").rows}
+    own = rows["S2-SAM"]
+    assert rows["S2-SAM, ρ < 0"].optimizer["rho"] == -own.optimizer["rho"]
+    assert rows["random direction"].optimizer.name == "randomsam"
+    assert rows["random direction"].optimizer["rho"] == own.optimizer["rho"]
+    for label in ("S2-SAM", "SAM"):
+        late = rows[f"{label}, late phase"]
+        assert late.optimizer == rows[label].optimizer
+        assert (late.rho_start, rows[label].rho_start) == (0.9, 0.0)
+
+
+def test_the_radius_of_msam_is_its_authors_where_the_network_is_of_their_size() -> None:
+    for name in ("paper", "cpu", "smoke"):
+        rows = {row.labels[0]: row.entries[0].runs[0] for row in build("ablation-sam", name).rows}
+        assert rows["MSAM"].optimizer == PROFILES[name].optimizer("msam")
+    assert PROFILES["paper"].optimizer("msam")["rho"] == 3.0

@@ -53,6 +53,19 @@ def test_what_is_missing_failed_or_diverged_is_counted_and_never_filled_in(recor
     assert (found.missing, found.failed, found.diverged) == (1, 1, 2)
 
 
+def test_runs_that_missed_the_sparsity_asked_for_are_counted_with_their_values(records):
+    ours, theirs = cell(3), cell(3, **SGD)
+    for config, missed in zip(ours.runs, (0.0, -0.03, None), strict=True):
+        records.write(config, "finished", {**made_body(), "sparsity": {"missed": missed}})
+    fill(records, theirs.runs, (90.0, 91.0, 92.0))  # older records do not say
+    found = summarise(ours, records, last_accuracy)
+    assert (found.n, found.elsewhere) == (3, 1)
+    assert summarise(theirs, records, last_accuracy).elsewhere == 0
+    delta = Delta(ours, theirs)
+    assert summarise(delta, records, last_accuracy).elsewhere == 1
+    assert summarise(MeanDelta((delta, delta)), records, last_accuracy).elsewhere == 2
+
+
 def test_nothing_is_nothing(records):
     for entry in (Cell(), cell(2), Delta(Cell(), Cell()), MeanDelta(())):
         found = summarise(entry, records, last_accuracy)
