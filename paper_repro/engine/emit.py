@@ -66,8 +66,16 @@ class Buffers:
         self.sizes = [image]
         for node in network.nodes:
             self.sizes.append(_behind(node, self.sizes))
-        #: Behind the ReLU, with a border, by activation.
-        self.behind = [self._padded(size) for size in self.sizes]
+        #: Activations that are made again where the backward pass needs them, rather than kept.
+        self.passing = _passing(network)
+        #: Behind the ReLU, with a border, by activation: of the whole batch, or of those that pass
+        #: one block for each thread.
+        shared: dict[Size, Tensor] = {}
+        self.behind: list[Tensor] = []
+        for i, size in enumerate(self.sizes):
+            if i in self.passing and size not in shared:
+                shared[size] = self._padded(size, min(threads, self.blocks))
+            self.behind.append(shared[size] if i in self.passing else self._padded(size))
         #: Before batch norm, of a node's main convolution and of its shortcut's.
         self.before: dict[str, Tensor] = {}
         for node, size in zip(network.nodes, self.sizes[1:], strict=True):
@@ -83,8 +91,8 @@ class Buffers:
         shape = (self.blocks, size.channels, size.height, size.width, self.block)
         return torch.zeros(shape, dtype=self.dtype)
 
-    def _padded(self, size: Size) -> Tensor:
-        shape = (self.blocks, size.channels, size.height + 2, size.width + 2, self.block)
+    def _padded(self, size: Size, blocks: int | None = None) -> Tensor:
+        shape = (blocks or self.blocks, size.channels, size.height + 2, size.width + 2, self.block)
         return torch.zeros(shape, dtype=self.dtype)
 
     def gradient(self, size: Size, used: list[Tensor]) -> Tensor:
@@ -108,6 +116,24 @@ class Buffers:
                 raise UserError(f"a batch of {self.batch} is too large for the sparse engine")
             self._padded_gradients[size] = buffer
         return self._padded_gradients[size]
+
+
+def _passing(network: Network) -> frozenset[int]:
+    """Activations that one convolution reads and nothing else.
+
+    Their ReLU's input is kept anyway, and to make them from it again costs less than to wait for
+    the memory that would hold them.
+    """
+    readers: dict[int, int] = defaultdict(int)
+    kept = {0, len(network.nodes)}
+    for i, node in enumerate(network.nodes):
+        for branch in branches(node):
+            readers[branch.source] += 1
+        if isinstance(node, MaxPool):
+            kept |= {node.source, i + 1}
+        elif node.residual is not None:
+            kept.add(node.residual)
+    return frozenset(i for i, count in readers.items() if count == 1 and i not in kept)
 
 
 def branches(node: Unit | MaxPool) -> list[Branch]:
@@ -311,22 +337,7 @@ class Emitter:
                 continue
             for branch in branches(node):
                 self._convolve(program, branch, size, train)
-            main, extra = self.norms[node.main.conv], {}
-            f = [at(main.scale), at(main.shift)]
-            if node.shortcut is not None:
-                short = self.norms[node.shortcut.conv]
-                f += [at(short.scale), at(short.shift)]
-                extra["y"] = at(b.before[node.shortcut.conv])
-            if node.residual is not None:
-                extra["r"] = at(b.behind[node.residual])
-            program.add(
-                Kind.NORM_RELU,
-                [size.channels, size.height, size.width],
-                f,
-                x=at(b.before[node.main.conv]),
-                a=at(b.behind[i + 1]),
-                **extra,
-            )
+            self._activate(program, i + 1, node)
         last = b.sizes[-1]
         program.add(
             Kind.POOL,
@@ -336,12 +347,32 @@ class Emitter:
         )
         return program
 
+    def _activate(self, program: Program, activation: int, node: Unit) -> None:
+        """Batch norm, what is added, and ReLU."""
+        b, size = self.buffers, self.buffers.sizes[activation]
+        main, extra = self.norms[node.main.conv], {}
+        f = [at(main.scale), at(main.shift)]
+        if node.shortcut is not None:
+            short = self.norms[node.shortcut.conv]
+            f += [at(short.scale), at(short.shift)]
+            extra["y"] = at(b.before[node.shortcut.conv])
+        if node.residual is not None:
+            extra["r"] = at(b.behind[node.residual])
+        program.add(
+            Kind.NORM_RELU,
+            [size.channels, size.height, size.width, int(activation in b.passing)],
+            f,
+            x=at(b.before[node.main.conv]),
+            a=at(b.behind[activation]),
+            **extra,
+        )
+
     def _convolve(self, program: Program, branch: Branch, size: Size, train: bool) -> None:
         b, norm = self.buffers, self.norms[branch.conv]
         source, block = b.sizes[branch.source], b.block
         ptr, off = self.forward_patterns[branch.conv]
         row = (source.width + 2) * block
-        program.add(
+        op = program.add(
             Kind.CONV,
             [
                 Mode.STATS if train else Mode.STORE,
@@ -363,6 +394,7 @@ class Emitter:
             w=self._vector(f"{branch.conv}.weight", self.weights),
             stats=at(norm.stats),
         )
+        op.n[16] = int(branch.source in b.passing)
         module = self.model.get_submodule(branch.norm)
         program.add(
             Kind.COEF_TRAIN if train else Kind.COEF_EVAL,
@@ -538,6 +570,7 @@ class Emitter:
                 size.channels * (size.height + 2) * row,
                 (size.height + 2) * row,
                 row,
+                int(branch.source in b.passing),
             ],
             [at(per_block)],
             x=at(b.behind[branch.source]),
@@ -560,6 +593,10 @@ class Emitter:
     ) -> None:
         """The gradient by an activation from all its readers, before its ReLU if ``relu``."""
         b = self.buffers
+        if activation in b.passing:
+            passed = self.nodes[activation - 1]
+            assert isinstance(passed, Unit)
+            self._activate(program, activation, passed)
         self._through_norms(program, here, dense)
         readers = [branch for branch, _, _ in here.convolutions]
         size, block = b.sizes[activation], b.block
@@ -606,6 +643,7 @@ class Emitter:
                     stride * block,
                     int(number > 0),
                     1,
+                    int(activation in b.passing),
                 ],
                 (),
                 x=at(padded),

@@ -11,7 +11,8 @@ enum Mode : int64_t { STORE, STATS, RELU_BACK };
 
 // n: mode, K, Ho, Wo, strides of X (block, row), step of X's columns in pixels,
 //    strides of O, Y, R (block, channel, row, column), of A (block, channel, row, column),
-//    whether to go on with the sums of another operation, whether X is a thread's and not a block's
+//    whether to go on with the sums of another operation, whether X, and whether A is a thread's
+//    and not a block's
 template <class S, int R, int Q, int STEP, int MODE>
 static void conv_block(const Op &op, int block, int thread) {
     using T = Store<S>;
@@ -24,7 +25,7 @@ static void conv_block(const Op &op, int block, int thread) {
     S *O = (S *)op.o + block * op.n[7];
     const S *Y = (const S *)op.y + (op.y ? block * op.n[7] : 0);
     const S *Rs = (const S *)op.r + (op.r ? block * op.n[7] : 0);
-    const S *A = (const S *)op.a + (op.a ? block * op.n[11] : 0);
+    const S *A = (const S *)op.a + (op.a ? (op.n[17] ? thread : block) * op.n[11] : 0);
     float *stats = op.stats + (MODE == STORE ? 0 : (int64_t)block * K * 2 * L);
     if (MODE != STORE && !op.n[15]) std::memset(stats, 0, sizeof(float) * K * 2 * L);
     const int32_t *ptr = op.ptr, *off = op.off;
@@ -127,7 +128,7 @@ template <class S> static void conv(const Op &op, const Call &, int block, int t
 // dv[p] = sum over images and pixels of dY[k] · X[off p].
 // x, y: X and dY (inside its border, a thread's); stats: L floats an active weight and thread;
 // n: -, K, Ho, Wo, strides of X (block, row), step of X's columns, strides of dY (thread, channel,
-//    row); f[0]: dv of each block
+//    row), whether X is a thread's too; f[0]: dv of each block
 template <class S, int R, int Q, int STEP>
 static void wgrad_tiled(const Op &op, int block, int thread) {
     using T = Store<S>;
@@ -135,7 +136,7 @@ static void wgrad_tiled(const Op &op, int block, int thread) {
     const int K = op.n[1], rows = op.n[2] / R, columns = op.n[3] / Q;
     const int64_t xr = op.n[5], dk = op.n[8], dr = op.n[9];
     const int32_t *ptr = op.ptr, *off = op.off;
-    const S *X = (const S *)op.x + block * op.n[4];
+    const S *X = (const S *)op.x + (op.n[10] ? thread : block) * op.n[4];
     const S *D = (const S *)op.y + thread * op.n[7];
     const int count = ptr[K];
     float *part = op.stats + (int64_t)thread * count * L, *dv = op.f[0] + (int64_t)block * count;

@@ -38,7 +38,8 @@ template <class S> static void images(const Op &op, const Call &c, int block, in
     }
 }
 
-// a = relu(f0 x + f1 [+ f2 y + f3] [+ r]); r has a border too. n: C, H, W
+// a = relu(f0 x + f1 [+ f2 y + f3] [+ r]); r has a border too. n: C, H, W,
+// whether a is a thread's and not a block's
 template <class S> static void norm_relu(const Op &op, const Call &c, int block, int thread) {
     using T = Store<S>;
     constexpr int B = T::BLOCK, V = T::V;
@@ -56,7 +57,7 @@ template <class S> static void norm_relu(const Op &op, const Call &c, int block,
                 const S *x = (const S *)op.x + u;
                 const S *y = op.y ? (const S *)op.y + u : nullptr;
                 const S *r = op.r ? (const S *)op.r + b : nullptr;
-                S *a = (S *)op.a + b;
+                S *a = (S *)op.a + b + ((op.n[3] ? thread : block) - block) * C * (H + 2) * (W + 2) * B;
                 for (int64_t i = 0; i < W * B; i += B) {
                     vf z[V], e[V];
                     T::load(x + i, z);
