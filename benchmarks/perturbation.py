@@ -3,7 +3,7 @@
     python -m benchmarks.perturbation
 
 Trains in float32 on CIFAR-10 for a few hundred steps, dense and with MEST(EM) at 90 %, and then
-rounds w and w + ε as each precision would. Everything is written to results-perturbation.json:
+rounds w and w + ε as each precision would. Everything is written to perturbation.json:
 overall and for each layer, one entry a training, with the code and the machine it is of. Trainings
 that are there already are kept and not repeated.
 """
@@ -124,7 +124,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, help="data folder (default: PAPER_REPRO_DATA)")
     parser.add_argument("--dataset", default="cifar10")
     parser.add_argument("--threads", type=int, help="processor threads (default: all)")
-    default = Path(__file__).parent / "results-perturbation.json"
+    # Not `results-<device>.json`, which are step times that `make claims` reads.
+    default = Path(__file__).parent / "perturbation.json"
     parser.add_argument("--out", type=Path, default=default)
     options = parser.parse_args(arguments)
     if options.threads is not None:
