@@ -105,6 +105,9 @@ class Profile:
         )
 
 
+# MSAM's authors have ρ = 3 for networks of the paper's size. On the digits (MEST(EM) at 90 %, two
+# seeds) 3 costs 7 points of accuracy against SGD and 1 costs 1.5; 0.1 costs nothing. ResNet-20 lies
+# between them in the norm of its initial weights (18, 46 and 83); it has records at 0.3 alone.
 PROFILES: Mapping[str, Profile] = _frozen(
     {
         p.name: p
@@ -125,6 +128,7 @@ PROFILES: Mapping[str, Profile] = _frozen(
                         "rigl-itop": {"delta_t": 40},
                     }
                 ),
+                optimizers=_frozen({"msam": {"rho": 0.1}}),
                 prune_ratio=0.5,
                 threads=1,
             ),
@@ -143,6 +147,7 @@ PROFILES: Mapping[str, Profile] = _frozen(
                         "rigl-itop": {"delta_t": 400},
                     }
                 ),
+                optimizers=_frozen({"msam": {"rho": 0.3}}),
                 prune_ratio=0.5,
             ),
             Profile(
@@ -153,6 +158,7 @@ PROFILES: Mapping[str, Profile] = _frozen(
                 models=_frozen({}),
                 seeds=(0, 1, 2),
                 settings=_frozen({"epochs": 160, "precision": "bf16", "init": "released"}),
+                optimizers=_frozen({"msam": {"rho": 3.0}}),
             ),
         )
     }
