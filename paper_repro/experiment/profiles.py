@@ -116,6 +116,9 @@ _CPU_METHODS = _frozen(
     }
 )
 
+# MSAM's authors have ρ = 3 for networks of the paper's size. On the digits (MEST(EM) at 90 %, two
+# seeds) 3 costs 7 points of accuracy against SGD and 1 costs 1.5; 0.1 costs nothing. ResNet-20 lies
+# between them in the norm of its initial weights (18, 46 and 83); it has records at 0.3 alone.
 PROFILES: Mapping[str, Profile] = _frozen(
     {
         p.name: p
@@ -136,6 +139,7 @@ PROFILES: Mapping[str, Profile] = _frozen(
                         "rigl-itop": {"delta_t": 40},
                     }
                 ),
+                optimizers=_frozen({"msam": {"rho": 0.1}}),
                 prune_ratio=0.5,
                 threads=1,
             ),
@@ -146,8 +150,9 @@ PROFILES: Mapping[str, Profile] = _frozen(
                 datasets=_frozen({"cifar10": "cifar10"}),
                 models=_frozen({"resnet32x2": "resnet20"}),
                 seeds=(0, 1, 2),
-                settings=_frozen({"epochs": 12}),
+                settings=_frozen({"epochs": 12, "init": "released"}),
                 methods=_CPU_METHODS,
+                optimizers=_frozen({"msam": {"rho": 0.3}}),
                 prune_ratio=0.5,
             ),
             # What `cpu` was when the first records were made. Rounded to bfloat16, S2-SAM's
@@ -161,6 +166,7 @@ PROFILES: Mapping[str, Profile] = _frozen(
                 seeds=(0, 1, 2),
                 settings=_frozen({"epochs": 12, "precision": "bf16"}),
                 methods=_CPU_METHODS,
+                optimizers=_frozen({"msam": {"rho": 0.3}}),
                 prune_ratio=0.5,
                 runs_as="cpu",
             ),
@@ -172,6 +178,7 @@ PROFILES: Mapping[str, Profile] = _frozen(
                 models=_frozen({}),
                 seeds=(0, 1, 2),
                 settings=_frozen({"epochs": 160, "precision": "tf32", "init": "released"}),
+                optimizers=_frozen({"msam": {"rho": 3.0}}),
             ),
         )
     }

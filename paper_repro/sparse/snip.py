@@ -26,7 +26,16 @@ class SNIP(SparseMethod):
 
     The ranking is global over all convolution and linear weights.
 
-    BATCHNORM_PARAGRAPH
+    Batch norm's mode while scoring chooses another mask. The original normalises by the running
+    statistics (``batch_norm="running"``), which at initialisation is not to normalise at all; here
+    the batch's are the default. Measured on ResNet-32x2 with the released initial weights, CIFAR-10
+    and one batch of 128, the masks' Jaccard index at 90, 95 and 98 % is .20, .15 and .11, and the
+    batch's statistics spend the weights early: at 98 % they leave the first stage 28 % dense and
+    the last .11 %, the running ones 11 % and 1.1 % (means of 3 seeds; no layer was empty). After
+    100 steps of 64 images on each mask the training loss was 2.36, 2.10 and 2.03 with the batch's
+    and 2.22, 2.28 and 2.21 with the running ones, the accuracy on 2,000 test images 26, 31 and 33 %
+    against 26, 21 and 26 % (n = 1, SGD, bfloat16): the batch's masks start better at 95 and
+    98 %. That is the beginning of a training and says nothing of its end.
 
     Args:
         model: the network at initialisation.
