@@ -7,7 +7,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from paper_repro.engine.build import library
-from paper_repro.engine.lower import Uncovered, lower
+from paper_repro.engine.lower import Uncovered, check_image, lower
 from paper_repro.engine.masks import PackedMasks
 from paper_repro.engine.net import SparseNet
 from paper_repro.errors import UserError
@@ -27,13 +27,15 @@ _PAYS_BELOW = 0.4
 _PAYS_ABOVE = 5e6
 
 
-def obstacle(model: nn.Module, optimizer: Optimizer, method: SparseMethod) -> str | None:
-    """Why the engine cannot train this; None if it can."""
+def obstacle(
+    model: nn.Module, optimizer: Optimizer, method: SparseMethod, image: tuple[int, int, int]
+) -> str | None:
+    """Why the engine cannot train this on such images; None if it can."""
     device = next(model.parameters()).device
     if device.type != "cpu":
         return f"it computes on the CPU, not on {device.type}"
     try:
-        lower(model)
+        check_image(lower(model), *image[1:])
     except Uncovered as reason:
         return str(reason)
     if isinstance(optimizer, Perturbing) and not optimizer.blind_to_tensors:
@@ -42,6 +44,9 @@ def obstacle(model: nn.Module, optimizer: Optimizer, method: SparseMethod) -> st
         return f"{type(method).__name__} writes to more than its masks"
     if len(optimizer.param_groups) != 1:
         return "the optimizer has more than one parameter group"
+    trained = {id(p) for p in optimizer.param_groups[0]["params"] if p.requires_grad}
+    if trained != {id(p) for p in model.parameters()}:
+        return "the optimizer does not train all of the network's parameters"
     if optimizer.state:
         return "the optimizer has state already"
     try:
@@ -87,7 +92,7 @@ def attach(
     Raises:
         UserError: there is an obstacle.
     """
-    reason = obstacle(model, optimizer, method)
+    reason = obstacle(model, optimizer, method, image)
     if reason is not None:
         raise UserError(f"the sparse engine cannot train this: {reason}")
     net = SparseNet(model, method.masks.state_dict(), storage, batch, image)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from paper_repro.engine.layout import Layout
 from paper_repro.engine.lower import Branch, MaxPool, Network, Unit
 from paper_repro.engine.program import Kind, Mode, Program, at
+from paper_repro.errors import UserError
 
 __all__ = ["Buffers", "Emitter", "Size"]
 
@@ -97,7 +98,10 @@ class Buffers:
     def padded_gradient(self, size: Size) -> Tensor:
         """The buffer for two gradients before batch norm: the main branch's, the shortcut's."""
         if size not in self._padded_gradients:
-            self._padded_gradients[size] = self._padded(size, slots=2)
+            buffer = self._padded(size, slots=2)
+            if buffer.numel() >= 2**31:  # the patterns' offsets are int32
+                raise UserError(f"a batch of {self.batch} is too large for the sparse engine")
+            self._padded_gradients[size] = buffer
         return self._padded_gradients[size]
 
 
@@ -566,6 +570,7 @@ class Emitter:
                     stride * block,
                     int(number > 0),
                 ],
+                (),
                 x=at(padded),
                 o=at(dz, shift),
                 ptr=at(ptr),

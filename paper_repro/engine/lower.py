@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from paper_repro.errors import UserError
 from paper_repro.models.resnet import ResNet
 from paper_repro.models.vgg19 import VGG
 
-__all__ = ["Branch", "MaxPool", "Network", "Uncovered", "Unit", "lower"]
+__all__ = ["Branch", "MaxPool", "Network", "Uncovered", "Unit", "check_image", "lower"]
 
 
-class Uncovered(Exception):
+class Uncovered(UserError):
     """The engine does not cover a network; says why."""
 
 
@@ -75,11 +76,39 @@ def lower(model: nn.Module) -> Network:
     Raises:
         Uncovered: it is of another family, or a layer is of another kind.
     """
-    if isinstance(model, ResNet):
-        return _resnet(model)
-    if isinstance(model, VGG):
-        return _vgg(model)
-    raise Uncovered(f"{type(model).__name__} is not among the networks that it covers")
+    # A class derived from one of these may compute something else.
+    if type(model) is ResNet:
+        network = _resnet(model)
+    elif type(model) is VGG:
+        network = _vgg(model)
+    else:
+        raise Uncovered(f"{type(model).__name__} is not among the networks that it covers")
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    if len({(n.eps, n.momentum) for n in norms}) > 1:
+        raise Uncovered("its batch norms differ in eps or momentum")
+    if any(m._forward_hooks or m._forward_pre_hooks for m in model.modules()):
+        raise Uncovered("a layer has forward hooks, which would not be called")
+    return network
+
+
+def check_image(network: Network, height: int, width: int) -> None:
+    """Whether a network takes images of a size: each halving needs an even one.
+
+    Raises:
+        Uncovered: it does not.
+    """
+    sizes = [(height, width)]
+    for node in network.nodes:
+        source = node.source if isinstance(node, MaxPool) else node.main.source
+        halves = isinstance(node, MaxPool) or node.main.stride == 2
+        h, w = sizes[source]
+        if halves and (h % 2 or w % 2):
+            raise Uncovered(
+                f"images of {height} x {width} become {h} x {w}, which cannot be halved"
+            )
+        sizes.append((h // 2, w // 2) if halves else (h, w))
+    if min(height, width) < 1:
+        raise Uncovered(f"an image has at least one pixel, not {height} x {width}")
 
 
 def _branch(model: nn.Module, conv: str, norm: str, source: int) -> Branch:

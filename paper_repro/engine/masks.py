@@ -79,12 +79,7 @@ class PackedMasks(Masks):
 
     def _move(self, old: Layout, new: Layout) -> None:
         flat = self.net.flat
-        gradient = flat.grad
         size = flat.shape
-        flat.grad = None
-        flat.data = old.moved(flat, new)
-        if gradient is not None:
-            flat.grad = old.moved(gradient, new)
         if self.optimizer is not None and flat in self.optimizer.state:
             state = self.optimizer.state[flat]
             for key, buffer in state.items():

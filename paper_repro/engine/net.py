@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from paper_repro.engine.build import library
 from paper_repro.engine.emit import Buffers, Emitter, Size
 from paper_repro.engine.layout import Layout
-from paper_repro.engine.lower import lower
+from paper_repro.engine.lower import Unit, check_image, lower
 from paper_repro.engine.program import Call, Program
 from paper_repro.errors import UserError
 from paper_repro.optim import exact
+from paper_repro.sparse import prunable
 
 __all__ = ["STORAGES", "SparseNet"]
 
@@ -39,7 +40,7 @@ class SparseNet(nn.Module):
 
     Batch norm's running statistics are the model's own buffers. A model in evaluation mode
     (``net.eval()``) uses them. A forward pass keeps activations for one backward pass, that of the
-    latest forward pass in training mode.
+    latest one in training mode.
 
     Args:
         model: a network that :func:`paper_repro.engine.lower` covers, on the CPU, in float32.
@@ -57,6 +58,8 @@ class SparseNet(nn.Module):
         UserError: the kernels cannot be compiled, or an argument is out of range.
     """
 
+    model: nn.Module
+
     def __init__(
         self,
         model: nn.Module,
@@ -71,13 +74,20 @@ class SparseNet(nn.Module):
         if storage not in STORAGES:
             raise UserError(f"storage is {' or '.join(STORAGES)}, not {storage!r}")
         self.network = lower(model)
+        check_image(self.network, *image[1:])
+        first = self.network.nodes[0]
+        if isinstance(first, Unit) and first.main.inputs != image[0]:
+            raise UserError(f"the network takes {first.main.inputs} channels, not {image[0]}")
+        named = dict(model.named_parameters())
+        _check(named, prunable(model), masks)
+        if batch < 1:
+            raise UserError(f"batch is at least 1, not {batch}")
         self.library = library(isa)
         self.storage = storage
         self.image = Size(*image)
         self.threads = threads
         # Not a submodule: its parameters are not this module's.
         object.__setattr__(self, "model", model)
-        named = dict(model.named_parameters())
         self.layout = Layout.of(named, masks)
         self.flat = nn.Parameter(self.layout.pack(named))
         # Runs in every training pass, so that a hook on batch norm's forward passes finds one.
@@ -89,31 +99,34 @@ class SparseNet(nn.Module):
         #: Whether ``dense`` is of the latest backward pass.
         self.dense_is_fresh = False
         self._norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+        self._generation = 0  # of what the activations are
+        self._known: list[int] = []
         self._resize(batch)
-        self._generation = 0
         self.train(model.training)
 
     def _resize(self, batch: int) -> None:
         lanes = self.library.engine_lanes()
         threads = self.threads or torch.get_num_threads()
-        self.buffers = Buffers(
+        self.activations = Buffers(
             self.network, self.image, batch, STORAGES[self.storage], lanes, threads
         )
         self._forget()
 
     def _forget(self) -> None:
+        self._generation += 1
         self._programs: dict[str, Program] = {}
         self._emitter: Emitter | None = None
 
     def _program(self, name: str) -> Program:
         """``train``, ``eval``, ``back`` or ``open``, made at its first use after a change."""
-        if self._emitter is None or self._emitter.weights.data_ptr() != self.flat.data_ptr():
+        if self._emitter is None or self._addresses() != self._known:
             self._forget()
+            self._known = self._addresses()
             self.gradients = torch.zeros(len(self.layout))
             self._emitter = Emitter(
                 self.network,
                 self.model,
-                self.buffers,
+                self.activations,
                 self.layout,
                 self.flat.detach(),
                 self.gradients,
@@ -131,12 +144,19 @@ class SparseNet(nn.Module):
             self._programs[name] = made
         return self._programs[name]
 
+    def _addresses(self) -> list[int]:
+        """Where the tensors lie that programs read and that others may replace."""
+        running = (t for m in self._norms for t in (m.running_mean, m.running_var))
+        return [self.flat.data_ptr(), *(t.data_ptr() for t in running if t is not None)]
+
     def _call(self, batch: int, track: bool = False) -> Call:
         norm = self._norms[0]
         momentum = float(norm.momentum or 0.0) if track else 0.0
         threads = self.threads or torch.get_num_threads()
-        blocks = -(-batch // self.buffers.block)
-        return Call(batch, blocks, min(threads, blocks, self.buffers.threads), momentum, norm.eps)
+        blocks = -(-batch // self.activations.block)
+        return Call(
+            batch, blocks, min(threads, blocks, self.activations.threads), momentum, norm.eps
+        )
 
     def _run(self, name: str, images: Tensor | None, call: Call) -> None:
         program = self._program(name)
@@ -148,22 +168,28 @@ class SparseNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images float32 [B, C, H, W], in any memory format, to logits float32 [B, classes]."""
-        size = self.image
-        if images.shape[1:] != (size.channels, size.height, size.width) or len(images) == 0:
+        size = (self.image.channels, self.image.height, self.image.width)
+        if images.dim() != 4 or images.shape[1:] != size:
             raise UserError(
-                f"the engine was made for images {(size.channels, size.height, size.width)}, "
-                f"not {tuple(images.shape[1:])}"
+                f"the engine was made for images {list(size)}, not a batch {list(images.shape)}"
             )
+        if len(images) == 0:
+            raise UserError("a batch has at least one image")
+        if images.device.type != "cpu":
+            raise UserError(f"the engine computes on the CPU, the images are on {images.device}")
         images = images.detach().float()
         if self.training:
+            last = self.activations.sizes[-1]
+            if len(images) * last.pixels == 1:
+                raise UserError("batch norm needs more than one value a channel to train on")
             logits: Tensor = _Step.apply(self.flat, self, images)
             return logits
         with torch.no_grad():
-            parts = [self._features(part, False) for part in images.split(self.buffers.batch)]
+            parts = [self._features(part, False) for part in images.split(self.activations.batch)]
             return torch.cat([self._classify(part) for part in parts])
 
     def _features(self, images: Tensor, train: bool) -> Tensor:
-        if len(images) > self.buffers.batch:
+        if len(images) > self.activations.batch:
             self._resize(len(images))
         track = False
         if train:
@@ -172,8 +198,9 @@ class SparseNet(nn.Module):
             if track:
                 for norm in self._norms:
                     norm.num_batches_tracked.add_(1)  # type: ignore[union-attr, operator]
+        self._generation += 1
         self._run("train" if train else "eval", images, self._call(len(images), track))
-        return self.buffers.features[: len(images)].clone()
+        return self.activations.features[: len(images)].clone()
 
     def _classifier(self) -> tuple[Tensor, Tensor]:
         name = self.network.classifier
@@ -188,7 +215,7 @@ class SparseNet(nn.Module):
         """The flat gradient from that by the logits."""
         call = self._call(len(gradient))
         weight, _ = self._classifier()
-        torch.mm(gradient, weight, out=self.buffers.feature_gradient[: len(gradient)])
+        torch.mm(gradient, weight, out=self.activations.feature_gradient[: len(gradient)])
         self._run("open" if self.open else "back", None, call)
         self.dense_is_fresh = self.open
         name, slices = self.network.classifier, self.layout.slices
@@ -220,9 +247,38 @@ class SparseNet(nn.Module):
             p.grad = None if gradient is None else self.layout.unpack(gradient, name)
 
     def adopt(self, layout: Layout) -> None:
-        """Go on with another layout; ``flat`` must have been moved to it."""
-        self.layout = layout
+        """Go on with another layout, to which the weights and their gradient are moved."""
+        old, self.layout = self.layout, layout
+        gradient = self.flat.grad
+        self.flat.grad = None
+        moved = old.moved(self.flat, layout)
+        # A graph that is still alive, such as a loss's, would have the next gradient in the old
+        # size. PyTorch lets go of it where the type changes, and only there.
+        self.flat.data = moved.double()
+        self.flat.data = moved
+        if gradient is not None:
+            self.flat.grad = old.moved(gradient, layout)
+        self.dense_is_fresh = False
         self._forget()
+
+
+def _check(
+    named: Mapping[str, Tensor], maskable: Mapping[str, Tensor], masks: Mapping[str, Tensor]
+) -> None:
+    """The kernels read memory where masks say: no mask of another shape may reach them."""
+    for name, p in named.items():
+        if p.dtype != torch.float32 or p.device.type != "cpu":
+            raise UserError(f"the engine needs float32 on the CPU: {name} is {p.dtype}, {p.device}")
+    for name, mask in masks.items():
+        if name not in maskable:
+            raise UserError(
+                f"{name!r} is not a weight of a convolution or linear layer, so it has no mask"
+            )
+        if mask.shape != named[name].shape:
+            raise UserError(
+                f"the mask of {name!r} has shape {tuple(mask.shape)}, "
+                f"the weight has {tuple(named[name].shape)}"
+            )
 
 
 class _Step(torch.autograd.Function):
@@ -230,17 +286,19 @@ class _Step(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, flat: Tensor, net: SparseNet, images: Tensor) -> Tensor:
-        net._generation += 1
         features = net._features(images, True)
         ctx.net, ctx.generation, ctx.features = net, net._generation, features
+        ctx.version = flat._version
         return net._classify(features)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         net: SparseNet = ctx.net
-        if ctx.generation != net._generation:
+        if ctx.generation != net._generation or net._addresses() != net._known:
             raise RuntimeError(
                 "the engine keeps the activations of its latest forward pass only: call backward "
-                "before the next forward pass in training mode"
+                "before the next forward pass and before masks change"
             )
+        if ctx.version != net.flat._version:
+            raise RuntimeError("the weights were changed between forward and backward pass")
         return net._backward(gradients[0].float(), ctx.features), None, None

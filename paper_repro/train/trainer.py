@@ -134,7 +134,7 @@ class Trainer:
         elif self.config.precision == "bf16":
             reason = "the run asks for bfloat16 autocast"
         else:
-            reason = obstacle(self.model, self.optimizer, self.method)
+            reason = obstacle(self.model, self.optimizer, self.method, image)
             if reason is None and asked == "auto":
                 reason = worth(self.model, self.method, image)
         if asked == "auto":
