@@ -76,6 +76,9 @@ def _run(options: argparse.Namespace) -> int:
         except Exception as error:  # recorded, so that tables and status show it, and then shown
             record_failure(config, place, f"{type(error).__name__}: {error}")
             raise
+        where = record.body["environment"]
+        if where.get("engine_reason"):
+            print(f"PyTorch trained it, not the sparse engine: {where['engine_reason']}")
     if record.status != "finished":
         print(f"{record.status}: {record.body['reason']}")
         return 1

@@ -7,10 +7,11 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from paper_repro.errors import UserError
@@ -35,11 +36,15 @@ _SOURCES = Path(__file__).parent / "native"
 _FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=fast", "-fno-math-errno")
 
 
-def compiler() -> str | None:
-    """The C++ compiler: ``CXX``, else the first of c++, g++ and clang++ that there is."""
+def compiler() -> tuple[str, ...] | None:
+    """The C++ compiler's command: ``CXX``, else the first of c++, g++ and clang++ that there is."""
     asked = os.environ.get("CXX")
-    names = [asked] if asked else ["c++", "g++", "clang++"]
-    return next((found for name in names if (found := shutil.which(name))), None)
+    commands = [shlex.split(asked)] if asked else [["c++"], ["g++"], ["clang++"]]
+    for name, *arguments in commands:
+        found = shutil.which(name)
+        if found is not None:
+            return (found, *arguments)
+    return None
 
 
 @functools.cache
@@ -76,18 +81,20 @@ def best() -> str:
 def build(isa: str, folder: Path | None = None, extra: tuple[str, ...] = ()) -> Path:
     """The compiled library for an instruction set, made if it is not there.
 
-    Its name holds a hash of sources and flags, so that no stale one is ever loaded. It lies beside
-    the sources, or where those cannot be written to in the user's cache.
+    Its name holds a hash of sources and flags, so that no stale one is ever loaded, and it gets its
+    name when it is whole. It lies beside the sources, where wheels bring it, or where those cannot
+    be written to in the user's cache.
 
     Args:
         isa: one of :data:`INSTRUCTION_SETS`.
         folder: where to put it.
-        extra: more flags for the compiler.
+        extra: more flags for the compiler, beside those in ``PAPER_REPRO_CXXFLAGS``.
 
     Raises:
-        UserError: there is no C++ compiler, or it fails.
+        UserError: there is no C++ compiler, it fails, or there is no place for what it makes.
     """
-    flags = (*_FLAGS, *INSTRUCTION_SETS[isa][1], *extra)
+    more = shlex.split(os.environ.get("PAPER_REPRO_CXXFLAGS", ""))
+    flags = (*_FLAGS, *INSTRUCTION_SETS[isa][1], *extra, *more)
     digest = hashlib.sha256(" ".join((*flags, platform.machine())).encode())
     for source in sorted(_SOURCES.glob("*.[ch]*")):
         digest.update(source.read_bytes())
@@ -96,27 +103,32 @@ def build(isa: str, folder: Path | None = None, extra: tuple[str, ...] = ()) -> 
     for place in places:
         if (place / name).exists():
             return place / name
-    found = compiler()
-    if found is None:
+    command = compiler()
+    if command is None:
         raise UserError("the sparse engine needs a C++ compiler (c++, g++ or clang++), or CXX")
     for place in places:
         try:
-            place.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=place) as scratch:
-                made = Path(scratch) / name
-                command = [found, *flags, *_openmp(found), str(_SOURCES / "engine.cpp")]
-                ran = subprocess.run(
-                    [*command, "-o", str(made)], capture_output=True, text=True, check=False
-                )
-                if ran.returncode:
-                    first = (ran.stderr.splitlines() or ["no message"])[0]
-                    raise UserError(f"the sparse engine does not compile with {found}: {first}")
-                os.replace(made, place / name)
-            return place / name
-        except OSError:
-            if place == places[-1]:
-                raise
-    raise AssertionError("unreachable: the last place returns or raises")
+            return _compile(command, flags, place, name)
+        except OSError as error:
+            reason = error  # read-only, full, or no folder
+    raise UserError(f"there is no place for the sparse engine's library {name}: {reason}")
+
+
+def _compile(command: Sequence[str], flags: Sequence[str], place: Path, name: str) -> Path:
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place, prefix=".") as scratch:
+        made = Path(scratch) / name
+        whole = [*command, *flags, *_openmp(tuple(command)), str(_SOURCES / "engine.cpp")]
+        ran = subprocess.run([*whole, "-o", str(made)], capture_output=True, text=True, check=False)
+        if ran.returncode:
+            lines = ran.stderr.splitlines() or [f"it returned {ran.returncode}"]
+            first = next((line for line in lines if "error" in line), lines[0])
+            raise UserError(f"the sparse engine does not compile with {command[0]}: {first}")
+        with made.open("rb") as file:
+            os.fsync(file.fileno())
+        # Of two processes that build at once the later one replaces the file by an equal one.
+        os.replace(made, place / name)
+    return place / name
 
 
 def _cache() -> Path:
@@ -125,13 +137,13 @@ def _cache() -> Path:
 
 
 @functools.cache
-def _openmp(found: str) -> tuple[str, ...]:
+def _openmp(command: tuple[str, ...]) -> tuple[str, ...]:
     """``-fopenmp`` where it works; without it the engine has one thread."""
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "probe.cpp"
         source.write_text("#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n")
         ran = subprocess.run(
-            [found, "-fopenmp", str(source), "-o", str(Path(scratch) / "probe")],
+            [*command, "-fopenmp", str(source), "-o", str(Path(scratch) / "probe")],
             capture_output=True,
             check=False,
         )
@@ -142,9 +154,16 @@ def _openmp(found: str) -> tuple[str, ...]:
 def library(isa: str | None = None) -> ctypes.CDLL:
     """The loaded kernels, compiled before if need be.
 
+    Args:
+        isa: the instruction set; by default :func:`best`.
+
     Raises:
-        UserError: they cannot be compiled or loaded.
+        UserError: they cannot be compiled or loaded, or this processor cannot run them.
     """
+    if isa is not None and isa not in supported():
+        raise UserError(
+            f"instruction set {isa!r} is not among this processor's: {', '.join(supported())}"
+        )
     path = build(isa or best())
     try:
         loaded = ctypes.CDLL(str(path))
@@ -154,8 +173,3 @@ def library(isa: str | None = None) -> ctypes.CDLL:
     loaded.engine_backward_pattern.restype = ctypes.c_int64
     loaded.engine_forward_pattern.restype = None
     return loaded
-
-
-if __name__ == "__main__":
-    for name in supported() if "--all" in sys.argv else (best(),):
-        print(build(name))

@@ -200,13 +200,14 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
         compile=bool(began.get("compiled", place.compile)),
         diagnostics=place.diagnostics,
         graph=bool(began.get("graphed", place.graph)),
-        engine=_engine(began.get("engine", place.engine if state is None else "dense")),
+        engine=place.engine if state is None else _engine(began.get("engine", "dense")),
     )
     where = {
         **environment(trainer.device),
         "compiled": trainer.compiled,
         "graph": trainer.graphed,
         "engine": trainer.engine,
+        **({"engine_reason": trainer.engine_reason} if trainer.engine_reason else {}),
         **({"instruction_set": best()} if trainer.net is not None else {}),
     }
     if state is not None:
@@ -233,17 +234,17 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
     return record
 
 
-def _engine(asked: str) -> str:
-    """The engine that a run asks for or began with, or PyTorch where it cannot be compiled.
+def _engine(began: str) -> str:
+    """The engine that a run began with, or what there is where that cannot be compiled.
 
     Checkpoints of one are read by the other.
     """
-    if asked in ("sparse", "sparse-bf16"):
+    if began in ("sparse", "sparse-bf16"):
         try:
             library()
         except UserError:
             return "auto"
-    return asked
+    return began
 
 
 def _resume(trainer: Trainer, state: Any, checkpoint: Path) -> None:
