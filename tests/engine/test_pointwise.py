@@ -289,6 +289,18 @@ def test_max_pooling_and_its_gradient(drawing):
     close_sums(stats, expected, torch.zeros_like(expected), y, vectors=machine.vectors)
 
 
+@pytest.mark.parametrize("dtype", list(BLOCK))
+@pytest.mark.parametrize("isa", supported())
+@pytest.mark.parametrize("pixel", range(4))
+def test_max_pooling_keeps_what_is_not_a_number(isa, dtype, pixel):
+    machine = Machine(isa, dtype)
+    a = torch.ones(3, 1, 2, 2)
+    a[1].view(-1)[pixel] = torch.nan
+    pooled = machine.empty(3, 1, 1, 1, border=True)
+    machine.run(Kind.MAXPOOL, [1, 2, 2], a=machine.put(a, border=True), o=pooled, batch=3)
+    assert machine.get(pooled, 3, border=True).flatten().isnan().tolist() == [False, True, False]
+
+
 @given(machines(), st.integers(1, 40), st.integers(0, 2**31))
 def test_gather(machine, count, seed):
     g = torch.Generator().manual_seed(seed)

@@ -197,6 +197,9 @@ template <class S> static void pool_back(const Op &op, const Call &c) {
     }
 }
 
+// NaN wins, wherever it is.
+static inline vf larger(vf best, vf x) { return (x > best) | (x != x) ? x : best; }
+
 // Largest of each 2 x 2 pixels: a [C, H, W] -> o [C, H/2, W/2], both with a border. n: C, H, W of a
 template <class S> static void maxpool(const Op &op, const Call &c) {
     using T = Store<S>;
@@ -212,7 +215,7 @@ template <class S> static void maxpool(const Op &op, const Call &c) {
                 UNROLL for (int i = 1; i < 4; i++) {
                     T::load(a + (i / 2) * (W + 2) * B + (i % 2) * B, x);
                     UNROLL for (int v = 0; v < V; v++)
-                        best[v] = best[v] >= x[v] ? best[v] : x[v];  // NaN wins
+                        best[v] = larger(best[v], x[v]);
                 }
                 T::store((S *)op.o + ((block * C + ch) * (H / 2 + 2) + h) * (W / 2 + 2) * B +
                              inside<S>(W / 2) + w * B, best);
@@ -235,7 +238,7 @@ template <class S> static void maxpool_back(const Op &op, const Call &c) {
                 T::load(a, best);
                 UNROLL for (int i = 0; i < 4; i++) {
                     T::load(a + (i / 2) * (W + 2) * B + (i % 2) * B, x[i]);
-                    UNROLL for (int v = 0; v < V; v++) best[v] = best[v] >= x[i][v] ? best[v] : x[i][v];
+                    UNROLL for (int v = 0; v < V; v++) best[v] = larger(best[v], x[i][v]);
                 }
                 T::load((const S *)op.x + (((block * C + ch) * (H / 2) + h) * (W / 2) + w) * B, g);
                 UNROLL for (int v = 0; v < V; v++) g[v] = best[v] > vf{} ? g[v] : vf{};
