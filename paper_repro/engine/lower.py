@@ -120,6 +120,7 @@ def _branch(model: nn.Module, conv: str, norm: str, source: int) -> Branch:
         c.kernel_size == (kernel, kernel)
         and c.stride == (stride, stride)
         and c.padding == (kernel // 2, kernel // 2)
+        and c.padding_mode == "zeros"
         and c.groups == 1
         and c.bias is None
         and c.dilation == (1, 1)
