@@ -5,8 +5,9 @@
     loss_fn(net(images), labels).backward(); optimizer.step(); optimizer.zero_grad()
 
 or, with a sparse method that moves the masks, :func:`attach` in place of the first line. A
-:class:`SparseNet` is a module with one parameter, the active weights; a model that it does not cover
-raises :class:`Uncovered`, a ``UserError``. :func:`obstacle` and :func:`worth` say whether and why.
+:class:`SparseNet` is a module with one parameter, the active weights; a model that it does not
+cover raises :class:`Uncovered`, a ``UserError``. :func:`obstacle` and :func:`worth` say whether it
+can take a model's place, and whether that pays.
 
 The kernels are C++ (``native/``), compiled at first use for the instruction set of the machine
 (:mod:`paper_repro.engine.build`), and called through ctypes: no ABI of torch is involved. The flow:

@@ -13,7 +13,7 @@ from paper_repro.engine.build import compiler
 
 HERE = Path(__file__).parent
 FLAGS = "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
-TESTS = ("test_convolution.py", "test_pointwise.py", "test_network.py")
+TESTS = ("test_convolution.py", "test_pointwise.py", "test_network.py", "test_packed_masks.py")
 #: A program, and what a sanitizer must say of it.
 FAULTS = {
     "torch.tensor([0, 1, 9], dtype=torch.int32), 3": "heap-buffer-overflow",
