@@ -24,13 +24,13 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup table1 table4 ablation-sam ablation-ratio ablation-lrr ablation-sweep ablation-rho \
-  ablation-released ablation-precision claims theory bench status test test-all lint format clean
+  ablation-released ablation-precision claims theory bench status test test-all test-native lint format clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Size, processes, device: PROFILE=smoke|cpu|paper JOBS=N DEVICE=auto|cpu|cuda"
 
-setup: $(READY) ## Make .venv with the exact versions of requirements.lock
+setup: $(READY) ## Make .venv with the exact versions of requirements.lock; compile the sparse engine
 
 $(VENV)/.ready: requirements.lock
 	@echo "== setting up $(VENV) with the versions of requirements.lock (a minute or two)"
@@ -38,6 +38,7 @@ $(VENV)/.ready: requirements.lock
 	  || { echo "Python 3.11 or 3.12 is needed; name one with PYTHON=..."; exit 2; }
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python -m pip install --quiet --progress-bar on -r requirements.lock
+	@$(VENV)/bin/python -m paper_repro.engine
 	@touch $@
 
 # A table is trained (what is missing of it) and then rendered, also if some of its runs failed.
@@ -94,6 +95,9 @@ test: $(READY) ## The tests (less than 10 minutes on 2 cores)
 
 test-all: $(READY) ## The tests, the slow ones too
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n $(JOBS) -m "slow or not slow"
+
+test-native: $(READY) ## The sparse engine's kernels under address and undefined-behaviour sanitizers
+	@$(RUN) tests/engine/sanitize.py
 
 lint: $(READY) ## ruff and mypy
 	@$(RUN) -m ruff check .

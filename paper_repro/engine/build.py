@@ -14,9 +14,17 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from paper_repro.errors import UserError
+from paper_repro.errors import UserError  # nothing that needs torch: setup.py loads this file
 
-__all__ = ["INSTRUCTION_SETS", "best", "build", "compiler", "library", "supported"]
+__all__ = [
+    "INSTRUCTION_SETS",
+    "best",
+    "build",
+    "compilable",
+    "compiler",
+    "library",
+    "supported",
+]
 
 #: From the widest to the plainest: what the processor must have, and what the compiler is told.
 INSTRUCTION_SETS: dict[str, tuple[frozenset[str], tuple[str, ...]]] = {
@@ -47,11 +55,19 @@ def compiler() -> tuple[str, ...] | None:
     return None
 
 
+_X86 = platform.machine() in ("x86_64", "AMD64")
+
+
+def compilable() -> tuple[str, ...]:
+    """The instruction sets that processors of this architecture may have, the widest first."""
+    return tuple(name for name, (needs, _) in INSTRUCTION_SETS.items() if _X86 or not needs)
+
+
 @functools.cache
 def supported() -> tuple[str, ...]:
     """The instruction sets that this processor has, the widest first."""
     flags: set[str] = set()
-    if platform.machine() in ("x86_64", "AMD64"):
+    if _X86:
         try:
             for line in Path("/proc/cpuinfo").read_text().splitlines():
                 if line.startswith("flags"):

@@ -13,6 +13,9 @@ import torch
 
 __all__ = ["COMMIT", "code_in", "environment", "tree_id"]
 
+#: Suffixes of all files that git tracks in the package.
+_SOURCES = frozenset({".py", ".h", ".cpp"})
+
 #: The environment variable that names the commit of a copy without its repository.
 COMMIT = "PAPER_REPRO_COMMIT"
 
@@ -39,9 +42,10 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def tree_id(folder: Path) -> str:
-    """The name that git gives to a folder of Python files, computed without git.
+    """The name that git gives to a folder of source files, computed without git.
 
-    Other files, and folders without Python files, are left out.
+    Sources are Python's and the kernels' C++. Other files, which git ignores in this package, and
+    folders without sources are left out.
     """
     return _tree(folder).hex()
 
@@ -50,10 +54,10 @@ def _tree(folder: Path) -> bytes:
     entries = []
     for path in folder.iterdir():
         if path.is_dir():
-            if any(path.rglob("*.py")):
+            if any(inner.suffix in _SOURCES for inner in path.rglob("*")):
                 # Git sorts a folder as if its name ended in a slash.
                 entries.append((path.name + "/", b"40000", path.name, _tree(path)))
-        elif path.suffix == ".py":
+        elif path.suffix in _SOURCES:
             content = path.read_bytes()
             executable = os.access(path, os.X_OK)
             mode = b"100755" if executable else b"100644"

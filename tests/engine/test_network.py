@@ -20,6 +20,7 @@ from networks import (
 )
 from torch import nn
 
+from paper_repro import models
 from paper_repro.engine.build import supported
 from paper_repro.optim import S2SAM, SAM
 from paper_repro.optim.batchnorm import still_batch_norm
@@ -222,3 +223,18 @@ def test_the_perturbation_arrives(storage):
         expected = model.eval()(images)
     tolerance = 1e-4 if storage == "float32" else 0.1
     assert torch.allclose(logits_at_u, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("name, density", [("resnet32x2", 0.1), ("vgg19", 0.02)])
+def test_the_papers_networks(name, density, size):
+    """At their real widths, with biases that let no ReLU flip."""
+    model = unflippable(models.build(name, classes=10, channels=3, seed=0))
+    masks = masks_for(model, density)
+    images, labels = batch(6, size=size)
+    truth, _ = gradients(model, masks, images, labels, torch.float64)
+    plain, _ = gradients(model, masks, images, labels, torch.float32)
+    net = engine(model, masks, image=(3, size, size), batch=6)
+    off = _overall(engine_gradients(net, images, labels), truth)
+    assert off < max(1e-4, 2 * _overall(plain, truth))

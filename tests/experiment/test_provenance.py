@@ -79,13 +79,17 @@ def test_a_repository_knows_better_than_the_environment_variable(checkout, monke
 
 def test_a_tree_has_gits_own_name_for_it(checkout):
     package = checkout / "package"
-    for name in ("a/b.py", "a.py", "a-b.py", "a/c/d.py", "ab.py"):
+    for name in ("a/b.py", "a.py", "a-b.py", "a/c/d.py", "ab.py", "n/k.cpp", "n/k.h", "n/m/v.h"):
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text(f"# {name} \N{GREEK SMALL LETTER RHO}\n")
     (package / "a.py").chmod(0o755)
     (package / "empty").mkdir()
     (package / "a" / "__pycache__").mkdir()
     (package / "a" / "__pycache__" / "b.pyc").touch()
+    (package / "n" / "lib").mkdir()
+    (package / "n" / "lib" / "compiled.so").touch()
+    with (checkout / ".gitignore").open("a") as file:
+        file.write("lib/\n")
 
     def git(*arguments):
         ran = subprocess.run(["git", *arguments], cwd=checkout, check=True, capture_output=True)
@@ -93,8 +97,23 @@ def test_a_tree_has_gits_own_name_for_it(checkout):
 
     git("add", ".")
     assert tree_id(package) == git("write-tree", "--prefix=package/")
-    (package / "a" / "c" / "d.py").write_text("")
-    assert tree_id(package) != git("write-tree", "--prefix=package/")
+    for name in ("a/c/d.py", "n/m/v.h"):
+        before = (package / name).read_text()
+        (package / name).write_text("")
+        assert tree_id(package) != git("write-tree", "--prefix=package/")
+        (package / name).write_text(before)
+    assert tree_id(package) == git("write-tree", "--prefix=package/")
+
+
+def test_all_that_git_tracks_of_this_package_is_in_its_tree():
+    package = Path(paper_repro.__file__).parent
+    ran = subprocess.run(
+        ["git", "ls-files", "--", "."], cwd=package, capture_output=True, text=True
+    )
+    tracked = ran.stdout.split()
+    if not tracked:
+        pytest.skip("not in a repository")
+    assert {Path(name).suffix for name in tracked} <= module._SOURCES
 
 
 def test_the_code_of_this_package_as_it_was_imported_is_in_every_environment(monkeypatch):
