@@ -51,11 +51,13 @@ class Finding:
         verdict: in words.
         evidence: estimate, interval, n, power.
         look: which of LOOKS it is of, from 0; None before the first and for what has no looks.
+        precision: the effect's standard error and its degrees of freedom at that look.
     """
 
     verdict: str
     evidence: str
     look: int | None = None
+    precision: tuple[float, float] | None = None
 
 
 def mean(deltas: Mapping[str, Delta]) -> Terms:
@@ -153,7 +155,8 @@ def judge(
     elsewhere = _scatter(others, own, records, value, len(seeds))
     fitted = fit(ours, theirs, np.array([terms[name].weight for name in kept]), elsewhere)
     verdict = str(decide(fitted, look, rule, lost > 0))
-    return Finding(verdict, f"{what}: " + _words(fitted, look, rule, list(kept)) + suffix, look)
+    words = f"{what}: " + _words(fitted, look, rule, list(kept)) + suffix
+    return Finding(verdict, words, look, (float(fitted.se), float(fitted.df)))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from tables.inference.__main__ import main
 from tables.inference.looks import ALPHA, LOOKS, increments, level, levels, spent
 from tables.inference.page import page
 from tables.inference.pooled import fit, residuals, shrunk
@@ -271,7 +272,12 @@ def test_intervals_widen_with_the_look_that_spends_less():
     assert sorted(widths, reverse=True) == [widths[i] for i in np.argsort(levels())]
 
 
-def test_the_page_states_its_numbers_with_their_n():
+def test_the_page_states_its_numbers_with_their_n(tmp_path, capsys):
     text = page(100)
+    main(["--experiments", "100", "--page", str(tmp_path / "page.md")])
+    assert (tmp_path / "page.md").read_text() == text
+    with pytest.raises(SystemExit) as stopped:
+        main(["--experiments", "1"])
+    assert stopped.value.code == 2 and capsys.readouterr().err.count("\n") == 1
     assert "100 simulated histories" in text and "{" not in text
     assert all(scenario.name in text for scenario in SCENARIOS)
