@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from paper_repro.experiment.records import Record, Records
-from tables.base import Cell, Delta, MeanDelta
+from tables.base import Cell, Delta, Interaction, MeanDelta
 
 __all__ = ["Summary", "by_seed", "interval", "summarise"]
 
@@ -44,7 +44,9 @@ class Summary:
     elsewhere: int = 0
 
 
-def summarise(entry: Cell | Delta | MeanDelta, records: Records, value: Value) -> Summary:
+def summarise(
+    entry: Cell | Delta | MeanDelta | Interaction, records: Records, value: Value
+) -> Summary:
     """Read an entry's records; nothing is filled in for those that are not there."""
     if isinstance(entry, Cell):
         found = _read(entry, records, value)
@@ -53,6 +55,12 @@ def summarise(entry: Cell | Delta | MeanDelta, records: Records, value: Value) -
         ours, theirs = (_read(c, records, value) for c in (entry.treatment, entry.baseline))
         pairs = list(by_seed(entry, records, value).values())
         return _summary(pairs, ours.absent + theirs.absent, difference=True)
+    if isinstance(entry, Interaction):
+        sides = [by_seed(delta, records, value) for delta in (entry.first, entry.second)]
+        both = [sides[0][seed] - sides[1][seed] for seed in sides[0] if seed in sides[1]]
+        cells = [c for d in (entry.first, entry.second) for c in (d.treatment, d.baseline)]
+        gone = sum((_read(c, records, value).absent for c in cells), Counter[str]())
+        return _summary(both, gone, difference=True)
     parts = [summarise(delta, records, value) for delta in entry.deltas]
     absent = Counter(_why_absent(part) for part in parts if part.mean is None)
     absent["elsewhere"] = sum(part.elsewhere for part in parts)

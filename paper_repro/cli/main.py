@@ -206,6 +206,13 @@ def _status(options: argparse.Namespace) -> int:
     return 2 if damaged else 0
 
 
+def _campaign(options: argparse.Namespace) -> int:
+    tables = _tables()
+    from tables.worth import questions
+
+    return run_campaign(options, _place(options), tables, questions)
+
+
 def _tables() -> Registry:
     """The table definitions, which lie beside the package in a checkout."""
     checkout = Path(__file__).resolve().parents[2]
@@ -311,7 +318,7 @@ _COMMANDS = {
     "sweep": _sweep,
     "table": _show_table,
     "status": _status,
-    "campaign": lambda options: run_campaign(options, _place(options), _tables()),
+    "campaign": _campaign,
     "export": lambda options: run_export(options, _place(options)),
     "import": lambda options: run_import(options, _place(options)),
 }

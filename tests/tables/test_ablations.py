@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from workplaces import made_body
 
 from paper_repro.experiment.profiles import PROFILES
 from paper_repro.experiment.records import Records
@@ -12,7 +13,7 @@ from paper_repro.registry import Spec
 from tables import TABLES
 from tables.base import Delta, Table
 from tables.compare import RHO
-from tables.render import latex
+from tables.render import latex, markdown
 
 
 def build(name: str, profile: str) -> Table:
@@ -145,3 +146,55 @@ def test_the_radius_of_msam_is_its_authors_where_the_network_is_of_their_size() 
         assert rows["MSAM"].entries[0].runs[0].optimizer == PROFILES[name].optimizer("msam")
     assert [PROFILES[p].optimizer("msam")["rho"] for p in ("paper", "cpu", "smoke")] == [3, 0.3, 0.1]
     assert PROFILES["smoke"].optimizer("msam", rho=0.7)["rho"] == 0.7
+
+
+def test_the_control_has_sam_dense_and_sparse_and_shares_its_other_runs() -> None:
+    rows = {row.labels: row.entries[0].runs for row in build("control", "paper").rows}
+    assert [labels for labels in rows if labels[1] == "SAM"] == [("0%", "SAM"), ("90%", "SAM")]
+    assert rows["0%", "SAM"][0].method.name == "dense"
+    others = ("ablation-sweep", "ablation-sam")
+    known = {c.fingerprint for name in others for c in build(name, "paper").runs()}
+    for labels, runs in rows.items():
+        assert (runs[0].fingerprint in known) == (labels != ("0%", "SAM"))
+
+
+@pytest.mark.parametrize("profile", ["cpu", "paper"])
+def test_weight_decay_is_a_two_by_two_table_at_each_sparsity(profile: str) -> None:
+    rows = build("ablation-weight-decay", profile).rows
+    assert [row.labels[0] for row in rows] == ["98%"] * 5 + ["95%"] * 5
+    for sparsity, block in ((0.98, rows[:5]), (0.95, rows[5:])):
+        sgd, s2sam, fair, released, _ = (row.entries for row in block)
+        cells = [e for row in (sgd, s2sam) for e in row[:2]]
+        assert [
+            (c.runs[0].optimizer.name, c.runs[0].weight_decay, c.runs[0].sparsity) for c in cells
+        ] == [(name, decay, sparsity) for name in ("sgd", "s2sam") for decay in (1e-4, 5e-4)]
+        assert [(d.treatment.runs, d.baseline.runs) for d in fair[:2]] == [
+            (s2sam[i].runs, sgd[i].runs) for i in (0, 1)
+        ]
+        assert (fair[2].first, fair[2].second) == (fair[1], fair[0])
+        assert (released[1].treatment.runs, released[1].baseline.runs) == (
+            s2sam[1].runs,
+            sgd[0].runs,
+        )
+        assert released[1].published == pytest.approx(s2sam[1].published - sgd[0].published)
+    assert (rows[0].entries[0].published, rows[1].entries[1].published) == (89.22, 91.22)
+    assert (rows[5].entries[0].published, rows[6].entries[1].published) == (91.15, 91.58)
+
+
+def test_weight_decay_of_the_project_is_the_sweeps_runs() -> None:
+    sweep = {c.fingerprint for c in build("ablation-sweep", "paper").runs()}
+    for config in build("ablation-weight-decay", "paper").runs():
+        assert (config.fingerprint in sweep) == (config.weight_decay == 5e-4)
+
+
+def test_the_pooled_row_speaks_once_there_are_three_seeds(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    table = build("ablation-weight-decay", "paper")
+    means = {("sgd", 1e-4): 89.0, ("sgd", 5e-4): 90.0, ("s2sam", 1e-4): 89.5, ("s2sam", 5e-4): 91.0}
+    for c in table.runs():
+        last = means[c.optimizer.name, c.weight_decay] + 0.1 * (c.seed - 1)
+        records.write(c, "finished", made_body(last=last))
+    fair, released, interaction = (e.say(records) for e in table.rows[4].entries)
+    assert fair.startswith("mean Δ at equal weight decay: +0.75 [")
+    assert released.startswith("Δ as released: +2.00 [") and "interaction: +0.50 [" in interaction
+    assert "+0.50 [+0.50, +0.50] (3)" in markdown(table, records, PROFILES["paper"])

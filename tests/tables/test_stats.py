@@ -4,7 +4,7 @@ import pytest
 from workplaces import made_body, tiny
 
 from paper_repro.experiment.records import Records
-from tables.base import Cell, Delta, MeanDelta, best_accuracy, last_accuracy
+from tables.base import Cell, Delta, Interaction, MeanDelta, best_accuracy, last_accuracy
 from tables.stats import summarise
 
 SGD = {"weight_decay": 0.0}  # any difference will do for a baseline
@@ -152,3 +152,17 @@ def test_a_finished_run_in_which_something_was_not_measured_is_missing_and_not_f
     fill(records, entry.runs, (90.0,))
     found = summarise(entry, records, last_accuracy)
     assert (found.mean, found.missing, found.failed, found.diverged) == (None, 1, 0, 0)
+
+
+def test_an_interaction_is_a_difference_of_differences_paired_by_seed(records):
+    arms = [cell(2, batch_size=b) for b in (8, 9, 10, 11)]
+    for runs, values in zip(
+        arms, ((91.0, 92.0), (90.0, 90.0), (80.0, 81.0), (80.0, "diverged")), strict=True
+    ):
+        fill(records, runs.runs, values)
+    entry = Interaction(Delta(arms[0], arms[1]), Delta(arms[2], arms[3]))
+    found = summarise(entry, records, last_accuracy)
+    assert (found.mean, found.n, found.diverged, found.difference) == (1.0, 1, 1, True)
+    records.write(arms[3].runs[1], "finished", made_body(last=80.0))
+    found = summarise(entry, records, last_accuracy)
+    assert (found.mean, found.n, found.std, found.diverged) == (1.0, 2, 0.0, 0)
