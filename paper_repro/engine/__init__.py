@@ -11,11 +11,12 @@ can take a model's place, and whether that pays.
 
 The kernels are C++ (``native/``), compiled at first use for the instruction set of the machine
 (:mod:`paper_repro.engine.build`), and called through ctypes: no ABI of torch is involved. The flow:
-``lower`` (a network's structure), ``layout`` (where each weight lies), ``emit`` (the programs of a
-step), ``program`` (their operations), ``native`` (what runs them).
+``lower`` (a network's structure), ``layout`` (where each weight lies), ``buffers`` (activations),
+``bound`` (all addresses of one topology), ``forward`` and ``backward`` (the programs of a step),
+``program`` (their operations), ``native`` (what runs them).
 """
 
-from paper_repro.engine.attach import ENGINES, attach, obstacle, worth
+from paper_repro.engine.engines import ENGINES, attach, choose, obstacle, worth
 from paper_repro.engine.lower import Uncovered
 from paper_repro.engine.masks import PackedMasks
 from paper_repro.engine.net import STORAGES, SparseNet
@@ -27,6 +28,7 @@ __all__ = [
     "SparseNet",
     "Uncovered",
     "attach",
+    "choose",
     "obstacle",
     "worth",
 ]

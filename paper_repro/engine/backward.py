@@ -164,7 +164,7 @@ class _Backward:
             start = slot * padded.numel() // 2
             self.ops.add(
                 Kind.NORM_BACK,
-                [size.channels, size.height, size.width],
+                [size.channels, size.height, size.width, 1],
                 [at(v) for v in self.bound.norms[branch.conv].back],
                 x=at(dz),
                 y=at(b.before[branch.conv]),
@@ -187,7 +187,7 @@ class _Backward:
             every = self.bound.keep(torch.arange(self.dense[name].numel(), dtype=torch.int32))
             ptr, off = self.bound.forward_pattern(branch, every)
             out = at(self.dense[name])
-            if len(every) * b.lanes > len(self.bound.partial):
+            if len(every) * b.lanes > self.bound.partial.shape[1]:
                 self.bound.scratch(len(every))
         source = b.sizes[branch.source]
         row, source_row = (size.width + 2) * b.block, (source.width + 2) * b.block
@@ -206,6 +206,8 @@ class _Backward:
                 (size.height + 2) * row,
                 row,
                 int(branch.source in b.passing),
+                1,
+                self.bound.partial.shape[1],
             ],
             [at(per_block)],
             x=at(b.behind[branch.source]),

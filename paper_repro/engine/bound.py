@@ -74,8 +74,9 @@ class Bound:
         self.scratch(longest)
 
     def scratch(self, longest: int) -> None:
+        """Sums under way of the gradients by as many weights as ``longest``, for each thread."""
         b = self.buffers
-        self.partial = self.keep(torch.zeros(min(b.threads, b.blocks) * longest * b.lanes))
+        self.partial = self.keep(torch.zeros(min(b.threads, b.blocks), longest * b.lanes))
 
     def keep(self, tensor: Tensor) -> Tensor:
         self.kept.append(tensor)

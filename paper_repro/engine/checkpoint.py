@@ -11,11 +11,53 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from paper_repro.engine.layout import Layout
+from paper_repro.engine.net import SparseNet
+from paper_repro.sparse import SparseMethod
 
-__all__ = ["densify", "indices", "masks_of", "sparsify"]
+__all__ = ["densify", "indices", "load", "masks_of", "save", "sparsify"]
+
+
+def save(network: nn.Module, optimizer: Optimizer, method: SparseMethod) -> dict[str, Any]:
+    """What a run goes on from: packed for a :class:`SparseNet`, dense for any other module."""
+    if not isinstance(network, SparseNet):
+        return {
+            "model": network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "method": method.state_dict(),
+        }
+    state = method.state_dict()
+    return {
+        "flat": network.flat.detach(),
+        "buffers": dict(network.model.named_buffers()),
+        "optimizer": optimizer.state_dict(),
+        "method": {**state, "masks": indices(state["masks"])},
+    }
+
+
+def load(
+    state: Mapping[str, Any], network: nn.Module, optimizer: Optimizer, method: SparseMethod
+) -> None:
+    """Go on from :func:`save`, of either engine."""
+    if not isinstance(network, SparseNet):
+        if "flat" in state:
+            state = densify(state, dict(network.named_parameters()))
+        network.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        method.load_state_dict(state["method"])
+        return
+    if "flat" not in state:
+        state = sparsify(state, network.layout)
+    masks = masks_of(state["method"]["masks"], network.layout.shapes)
+    method.load_state_dict({**state["method"], "masks": masks})
+    with torch.no_grad():
+        network.flat.copy_(state["flat"])
+        for name, buffer in network.model.named_buffers():
+            buffer.copy_(state["buffers"][name])
+    optimizer.load_state_dict(state["optimizer"])
 
 
 def indices(masks: Mapping[str, Tensor]) -> dict[str, Tensor]:

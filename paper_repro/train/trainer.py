@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from paper_repro.config import RunConfig
-from paper_repro.engine import ENGINES, SparseNet, attach, checkpoint, obstacle, worth
+from paper_repro.engine import SparseNet, attach, checkpoint, choose
 from paper_repro.errors import UserError
 from paper_repro.measure.diagnostics import churn, diagnose
 from paper_repro.measure.flops import training_flops
@@ -135,26 +135,14 @@ class Trainer:
         )
 
     def _choose_engine(self, asked: str) -> tuple[str, str | None]:
-        if asked not in ENGINES:
-            raise UserError(f"unknown engine {asked!r}; known are {', '.join(ENGINES)}")
-        if asked == "dense":
-            return "dense", None
-        image = self.task.image
-        if image is None:
-            reason: str | None = "it trains on images only"
+        reason = None
+        if self.task.image is None:
+            reason = "it trains on images only"
         elif self.compiled:
             reason = "the model is to be compiled"
         elif self.config.precision == "bf16":
             reason = "the run asks for bfloat16 autocast"
-        else:
-            reason = obstacle(self.model, self.optimizer, self.method, image)
-            if reason is None and asked == "auto":
-                reason = worth(self.model, self.method, image)
-        if asked == "auto":
-            return ("sparse", None) if reason is None else ("dense", reason)
-        if reason is not None:
-            raise UserError(f"the sparse engine cannot train this run: {reason}")
-        return asked, None
+        return choose(asked, self.model, self.optimizer, self.method, self.task.image, reason)
 
     def _engine(self) -> tuple[Callable[[Tensor], Tensor], nn.Module]:
         """What computes a training step's outputs, and what is evaluated, measured and saved.
@@ -342,7 +330,7 @@ class Trainer:
             "curve": self.curve,
             "training_flops": self.training_flops,
             "engine": self.engine,
-            **(self._dense_state() if self.net is None else self._packed_state(self.net)),
+            **checkpoint.save(self.net or self.model, self.optimizer, self.method),
             "generator": self.generator.get_state(),
             "global_generator": torch.get_rng_state(),
             "cuda_generator": torch.cuda.get_rng_state(self.device)
@@ -360,10 +348,7 @@ class Trainer:
             raise UserError(
                 f"the checkpoint is of run {state['fingerprint']}, not {self.config.fingerprint}"
             )
-        if self.net is None:
-            self._load_dense(state)
-        else:
-            self._load_packed(state, self.net)
+        checkpoint.load(state, self.net or self.model, self.optimizer, self.method)
         self.generator.set_state(state["generator"].cpu())
         torch.set_rng_state(state["global_generator"].cpu())
         if state["cuda_generator"] is not None and self.device.type == "cuda":
@@ -373,43 +358,6 @@ class Trainer:
         self.epoch = state["epoch"]
         self.curve = list(state["curve"])
         self.training_flops = state["training_flops"]
-
-    def _dense_state(self) -> dict[str, Any]:
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "method": self.method.state_dict(),
-        }
-
-    def _packed_state(self, net: SparseNet) -> dict[str, Any]:
-        """Active weights only: at 98 % about a megabyte for the paper's network."""
-        method = self.method.state_dict()
-        return {
-            "flat": net.flat.detach(),
-            "buffers": dict(self.model.named_buffers()),
-            "optimizer": self.optimizer.state_dict(),
-            "method": {**method, "masks": checkpoint.indices(method["masks"])},
-        }
-
-    def _load_dense(self, state: Mapping[str, Any]) -> None:
-        """A checkpoint of either engine into the module."""
-        if "flat" in state:
-            state = checkpoint.densify(state, dict(self.model.named_parameters()))
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.method.load_state_dict(state["method"])
-
-    def _load_packed(self, state: Mapping[str, Any], net: SparseNet) -> None:
-        """A checkpoint of either engine into the packed network."""
-        if "flat" not in state:
-            state = checkpoint.sparsify(state, net.layout)
-        masks = checkpoint.masks_of(state["method"]["masks"], net.layout.shapes)
-        self.method.load_state_dict({**state["method"], "masks": masks})
-        with torch.no_grad():
-            net.flat.copy_(state["flat"])
-            for name, buffer in self.model.named_buffers():
-                buffer.copy_(state["buffers"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
 
     def outcome(self) -> dict[str, Any]:
         """The trained network at w: ``weights`` (the model's whole state) and boolean ``masks``."""

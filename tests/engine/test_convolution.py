@@ -168,20 +168,21 @@ def test_weight_gradient_at_active_positions_and_at_all(problem, everywhere, thr
     row, source_row = (w + 2) * block, (width + 2) * block
     found = torch.full((len(positions),), torch.nan)
     n = [0, outputs, h, w, inputs * (height + 2) * source_row, layer.stride * source_row]
-    n += [layer.stride, outputs * (h + 2) * row, (h + 2) * row, row]
+    n += [layer.stride, outputs * (h + 2) * row, (h + 2) * row, row, 0, 0, count * machine.lanes]
+    parts = torch.full((machine.blocks(batch), len(positions)), torch.nan)
     machine.run(
         Kind.WGRAD,
         n,
-        [torch.full((machine.blocks(batch), count), torch.nan)],
+        [parts],
         x=machine.put(x, border=True),
         y=(machine.put(above, border=True), row + block),
         ptr=ptr,
         off=off,
-        w=found,
         stats=torch.full((threads, count, machine.lanes), torch.nan),
         batch=batch,
         threads=threads,
     )
+    machine.run(Kind.WGRAD_SUM, [len(positions)], [parts], w=found, batch=batch)
 
     def by_torch(x, above):
         weight = torch.zeros(layer.weight.shape, dtype=torch.float64, requires_grad=True)

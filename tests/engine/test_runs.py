@@ -30,7 +30,7 @@ def no_compiler(monkeypatch):
         raise UserError("the sparse engine needs a C++ compiler (c++, g++ or clang++), or CXX")
 
     # `attach` names the function, too, where the package exports it.
-    for module in (runs, sys.modules["paper_repro.engine.attach"]):
+    for module in (runs, sys.modules["paper_repro.engine.engines"]):
         monkeypatch.setattr(module, "library", missing)
 
 
@@ -64,7 +64,7 @@ def test_auto_says_why_it_trains_dense(capsys):
 
 
 def test_auto_takes_it_where_it_pays(tmp_path, monkeypatch):
-    monkeypatch.setattr("paper_repro.train.trainer.worth", lambda *_: None)
+    monkeypatch.setattr("paper_repro.engine.engines.worth", lambda *_: None)
     found = execute(tiny(), workplace(tmp_path))
     assert found.body["environment"]["engine"] == "sparse"
 
@@ -88,7 +88,7 @@ def test_what_cannot_be_had_is_one_sentence(arguments, said, capsys):
 def test_without_a_compiler_auto_trains_dense_and_sparse_is_an_error(
     no_compiler, monkeypatch, capsys
 ):
-    monkeypatch.setattr("paper_repro.train.trainer.worth", lambda *_: None)
+    monkeypatch.setattr("paper_repro.engine.engines.worth", lambda *_: None)
     assert run("--engine", "sparse") == 2
     assert "needs a C++ compiler" in capsys.readouterr().err
     assert run("--engine", "auto") == 0

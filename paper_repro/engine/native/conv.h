@@ -126,9 +126,10 @@ template <class S> static void conv(const Op &op, const Call &, int block, int t
 }
 
 // dv[p] = sum over images and pixels of dY[k] · X[off p].
-// x, y: X and dY (inside its border, a thread's); stats: L floats an active weight and thread;
-// n: -, K, Ho, Wo, strides of X (block, row), step of X's columns, strides of dY (thread, channel,
-//    row), whether X is a thread's too; f[0]: dv of each block
+// x, y: X and dY (inside its border); stats: L floats an active weight, for each thread;
+// n: -, K, Ho, Wo, strides of X (block, row), step of X's columns, strides of dY (block, channel,
+//    row), whether X, and whether dY is a thread's and not a block's,
+//    floats of stats that are a thread's; f[0]: dv of each block
 template <class S, int R, int Q, int STEP>
 static void wgrad_tiled(const Op &op, int block, int thread) {
     using T = Store<S>;
@@ -137,9 +138,9 @@ static void wgrad_tiled(const Op &op, int block, int thread) {
     const int64_t xr = op.n[5], dk = op.n[8], dr = op.n[9];
     const int32_t *ptr = op.ptr, *off = op.off;
     const S *X = (const S *)op.x + (op.n[10] ? thread : block) * op.n[4];
-    const S *D = (const S *)op.y + thread * op.n[7];
+    const S *D = (const S *)op.y + (op.n[11] ? thread : block) * op.n[7];
     const int count = ptr[K];
-    float *part = op.stats + (int64_t)thread * count * L, *dv = op.f[0] + (int64_t)block * count;
+    float *part = op.stats + thread * op.n[12], *dv = op.f[0] + (int64_t)block * count;
     std::memset(part, 0, sizeof(float) * L * count);
     for (int t = 0; t < rows * columns; t++) {
         const int tr = t / columns, tq = t % columns;

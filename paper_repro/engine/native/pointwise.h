@@ -79,7 +79,8 @@ template <class S> static void norm_relu(const Op &op, const Call &c, int block,
     }
 }
 
-// o = f0 x + f1 y + f2, with a border, a thread's; x the gradient behind batch norm, y its input. n: C, H, W
+// o = f0 x + f1 y + f2, with a border; x the gradient behind batch norm, y its input. n: C, H, W,
+// whether o is a thread's and not a block's
 template <class S> static void norm_back(const Op &op, const Call &c, int block, int thread) {
     using T = Store<S>;
     constexpr int B = T::BLOCK, V = T::V;
@@ -93,7 +94,7 @@ template <class S> static void norm_back(const Op &op, const Call &c, int block,
             for (int64_t h = 0; h < H; h++) {
                 const int64_t u = ((block * C + ch) * H + h) * W * B;
                 const S *x = (const S *)op.x + u, *y = (const S *)op.y + u;
-                S *o = (S *)op.o + ((thread * C + ch) * (H + 2) + h) * (W + 2) * B + inside<S>(W);
+                S *o = (S *)op.o + (((op.n[3] ? thread : block) * C + ch) * (H + 2) + h) * (W + 2) * B + inside<S>(W);
                 for (int64_t i = 0; i < W * B; i += B) {
                     vf g[V], z[V];
                     T::load(x + i, g);

@@ -15,7 +15,7 @@ from paper_repro.measure.flops import inference_flops, layer_macs
 from paper_repro.optim import Perturbing
 from paper_repro.sparse import SparseMethod
 
-__all__ = ["ENGINES", "attach", "obstacle", "worth"]
+__all__ = ["ENGINES", "attach", "choose", "obstacle", "worth"]
 
 #: ``auto`` takes ``sparse`` where it can and pays. ``sparse-bf16`` stores activations in bfloat16.
 ENGINES = ("auto", "dense", "sparse", "sparse-bf16")
@@ -66,6 +66,42 @@ def worth(model: nn.Module, method: SparseMethod, image: tuple[int, int, int]) -
     if dense / 2 < _PAYS_ABOVE:
         return "the network is so small that PyTorch is as fast"
     return None
+
+
+def choose(
+    asked: str,
+    model: nn.Module,
+    optimizer: Optimizer,
+    method: SparseMethod,
+    image: tuple[int, int, int] | None,
+    reason: str | None = None,
+) -> tuple[str, str | None]:
+    """Which engine trains a run, and why ``auto`` became ``dense`` if it did.
+
+    Args:
+        asked: one of :data:`ENGINES`.
+        model: see :func:`obstacle`.
+        optimizer: likewise.
+        method: likewise.
+        image: channels, height and width; None where the samples are no images.
+        reason: why it can only be ``dense``, if that is known already.
+
+    Raises:
+        UserError: an unknown engine, or a sparse one that cannot train this.
+    """
+    if asked not in ENGINES:
+        raise UserError(f"unknown engine {asked!r}; known are {', '.join(ENGINES)}")
+    if asked == "dense":
+        return "dense", None
+    if reason is None and image is not None:
+        reason = obstacle(model, optimizer, method, image)
+        if reason is None and asked == "auto":
+            reason = worth(model, method, image)
+    if asked == "auto":
+        return ("sparse", None) if reason is None else ("dense", reason)
+    if reason is not None:
+        raise UserError(f"the sparse engine cannot train this run: {reason}")
+    return asked, None
 
 
 def attach(
