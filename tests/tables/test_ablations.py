@@ -144,11 +144,8 @@ def test_the_radius_of_msam_is_its_authors_where_the_network_is_of_their_size() 
     for name in ("paper", "cpu", "smoke"):
         rows = {row.labels[0]: row for row in build("ablation-sam", name).rows}
         assert rows["MSAM"].entries[0].runs[0].optimizer == PROFILES[name].optimizer("msam")
-    assert [PROFILES[p].optimizer("msam")["rho"] for p in ("paper", "cpu", "smoke")] == [
-        3,
-        0.3,
-        0.1,
-    ]
+    radii = [PROFILES[name].optimizer("msam")["rho"] for name in ("paper", "cpu", "smoke")]
+    assert radii == [3.0, 0.3, 0.1]
     assert PROFILES["smoke"].optimizer("msam", rho=0.7)["rho"] == 0.7
 
 
