@@ -151,8 +151,8 @@ def _plan(
         if not any(c.dataset in problems for seed in q.seeds for c in seed)
     ]
     records = place.records
-    folder = place.results / size.name
-    there = (read(path) for path in sorted(folder.glob("*.json")))
+    folders = sorted({place.results / config.profile for config in every})
+    there = (read(path) for folder in folders for path in sorted(folder.glob("*.json")))
     return plan(asked, usable, size, records.done, Cost(place, there)), asked
 
 
