@@ -6,6 +6,7 @@ import argparse
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -97,6 +98,7 @@ def run_campaign(
         tables: the table definitions.
         questions: what is undecided at a profile, of some tables or of all.
     """
+    started = time.monotonic()  # planning counts
     size = profile(options.profile)
     if options.minutes is None and not options.dry_run:
         raise UserError("a campaign needs --minutes, or --dry-run to see its plan")
@@ -120,7 +122,7 @@ def run_campaign(
         for line in listing(order):
             print(line)
         return 0
-    campaign = Campaign(order.configs, place)
+    campaign = Campaign(order.configs, place, started)
     sharing = multi_process_service(place.runs / "mps") if options.mps else nullcontext()
     with sharing:
         return _train(options, campaign, 60 * minutes)
@@ -149,8 +151,8 @@ def _plan(
         if not any(c.dataset in problems for seed in q.seeds for c in seed)
     ]
     records = place.records
-    folder = place.results / size.name
-    there = (read(path) for path in sorted(folder.glob("*.json")))
+    folders = sorted({place.results / config.profile for config in every})
+    there = (read(path) for folder in folders for path in sorted(folder.glob("*.json")))
     return plan(asked, usable, size, records.done, Cost(place, there)), asked
 
 
@@ -176,11 +178,11 @@ def outlook(order: Plan, asked: Sequence[Question], hours: float) -> list[str]:
         if goal is None or need is None:
             continue
         soon = need <= hours < math.inf
-        when = f"after {need:.1f} core-hours" + (", in this campaign" if soon else "")
+        when = f"after {need:.3g} core-hours" + (", in this campaign" if soon else "")
         says = f": {shown}" if (shown := q.expects(goal)) else ""
         lines.append((need, f"  {q.name}\n    n = {now} -> {goal} {when}{says}"))
     total = sum(step.hours for step in order.steps)
-    head = f"What it would decide, of a plan of {total:.1f} core-hours in all:"
+    head = f"What it would decide, of a plan of {total:.3g} core-hours in all:"
     return [head, *(line for _, line in sorted(lines))] if lines else []
 
 
@@ -190,7 +192,7 @@ def listing(order: Plan) -> list[str]:
     for step in order.steps[:_SHOWN]:
         why = step.question.split(":")[0] if step.question else "tables"
         decay = f", weight decay {step.config.weight_decay:g}"
-        lines.append(f"  {step.hours:8.2f}  {step.config}{decay}, for {why}")
+        lines.append(f"  {step.hours:8.3g}  {step.config}{decay}, for {why}")
     return lines
 
 

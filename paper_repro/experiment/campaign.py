@@ -47,10 +47,13 @@ class Campaign:
     Args:
         wanted: every run, the most important first.
         place: where.
+        started: when the campaign's time began (``time.monotonic``), if not now.
     """
 
-    def __init__(self, wanted: Sequence[RunConfig], place: Workplace) -> None:
-        self.started = time.monotonic()
+    def __init__(
+        self, wanted: Sequence[RunConfig], place: Workplace, started: float | None = None
+    ) -> None:
+        self.started = time.monotonic() if started is None else started
         self.place = place
         self.unusable = unusable_data(wanted, place)
         usable = [config for config in wanted if config.dataset not in self.unusable]

@@ -280,9 +280,10 @@ def test_a_campaign_of_some_tables_trains_only_theirs(tmp_path, monkeypatch):
     asked = []
 
     class Recorded(Campaign):
-        def __init__(self, wanted, place):
+        def __init__(self, wanted, place, started):
             asked.extend(wanted)
-            super().__init__(wanted, place)
+            super().__init__(wanted, place, started)
+            assert self.started < planned[0]  # planning counts
 
         def jobs(self, seconds, given=None):
             return 1, {}
@@ -290,6 +291,10 @@ def test_a_campaign_of_some_tables_trains_only_theirs(tmp_path, monkeypatch):
         def run(self, seconds, jobs):
             return Report(Outcome(), 0.0, 1.0, 0)
 
+    planned = []
+    built = command.plan
+    timed = lambda *a: planned.append(time.monotonic()) or built(*a)  # noqa: E731
+    monkeypatch.setattr(command, "plan", timed)
     monkeypatch.setattr(command, "Campaign", Recorded)
     folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     assert main(["campaign", "--minutes", "1", "--tables", "control", *folders]) == 0
