@@ -4,7 +4,17 @@ The population is the 1,797 digits themselves and a training set is drawn from t
 replacement, so the population risk of any weights is computed, not estimated.
 """
 
-__all__ = ["Coupled", "Excess", "Gap", "coupled", "excess", "gaps", "generalization_cells"]
+__all__ = [
+    "Coupled",
+    "Excess",
+    "Gap",
+    "Sets",
+    "absolute",
+    "coupled",
+    "excess",
+    "gaps",
+    "generalization_cells",
+]
 
 from dataclasses import dataclass
 
@@ -253,7 +263,7 @@ def excess(n: int, sets: int, T: int, seed: int) -> list[Excess]:
     ]
 
 
-def _absolute(value: Estimate) -> Estimate:
+def absolute(value: Estimate) -> Estimate:
     """The estimate of |mean|: both ends of the interval count."""
     high = max(abs(value.low), abs(value.high))
     low = max(0.0, value.low, -value.high)
@@ -275,7 +285,7 @@ def generalization_cells(measured: list[Gap], risks: list[Excess]) -> list[Cell]
         bounds = {"stability": gap.corrected, "stability_convex": gap.convex}
         for statement, bound in bounds.items():
             if np.isfinite(bound):
-                found.append(Cell(statement, name, setting, _absolute(gap.gap), bound))
+                found.append(Cell(statement, name, setting, absolute(gap.gap), bound))
     for risk in risks:
         setting = {"n": risk.n, "rho": risk.rho, "lambda": 1.0, "T": risk.T}
         found.append(Cell("excess", name, setting, risk.regularized, risk.corrected))

@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 
-from theory import corrected, printed
+from theory import beyond, corrected, printed
 from theory.checks import Cell, Estimate, estimate
 from theory.iterate import iterate
 from theory.problems import Logistic, Problem, Quadratic, Robust, digits, rotated
@@ -18,6 +18,7 @@ _DESCENT = (
     corrected.SMOOTH,
     corrected.WEIGHT_DECAY,
     corrected.MOMENTUM,
+    beyond.MOMENTUM_PRACTICAL,
     corrected.SCHEDULED_RADIUS,
     corrected.SCHEDULED,
 )
@@ -73,6 +74,9 @@ def arms(noises: Sequence[float], full: bool) -> list[Arm]:
     heavy = [
         Arm(eta, rho, sigma, decay=decay, momentum=beta)
         for eta, rho, sigma, decay, beta in product(*ends, noises, (0.0, 0.1), (0.5, 0.9))
+    ]
+    heavy += [
+        replace(arm, limits=beyond.MOMENTUM_PRACTICAL) for arm in heavy if arm.decay or not full
     ]
     scheduled = [
         Arm(eta, rho, sigma, schedule=schedule)
@@ -248,7 +252,7 @@ def compare(
     samples = statement.left.measure(record)
     mean = float(samples.mean())
     left = Estimate(mean, mean, mean, 1) if confidence is None else estimate(samples, confidence)
-    runs = (arm.eta, arm.rho, arm.sigma, arm.decay, arm.momentum, arm.schedule)
+    runs = (arm.step(numbers["L"]), arm.rho, arm.sigma, arm.decay, arm.momentum, arm.schedule)
     source = f"{problem.name} {density} {runs}"
     right = float(statement.value(**numbers))
     return Cell(statement.name, problem.name, setting, left, right, source)

@@ -27,9 +27,9 @@ class Moment:
     after: np.ndarray
 
 
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows divided by their norms; a zero row stays zero."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+def unit(vectors: np.ndarray, floor: float = 0.0) -> np.ndarray:
+    """Rows divided by their norms, or by ``floor`` where those are below it; a zero row stays 0."""
+    norms = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), floor)
     return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
 
 
@@ -49,6 +49,7 @@ def iterate(
     decay: Scalar = 0.0,
     momentum: Scalar = 0.0,
     normalize: bool = True,
+    floor: float = 0.0,
     previous: np.ndarray | None = None,
 ) -> Iterator[Moment]:
     """Run ``steps`` steps and yield each.
@@ -62,6 +63,7 @@ def iterate(
         start: w_0; shape (rows, dim).
         eta: step size; a number, an array of shape (rows, 1), or a function of t.
         rho: radius, likewise. With ``normalize=False`` the perturbation is rho g instead.
+        floor: gamma, the perturbation is rho g / max(|g|, gamma); 0 is the paper's.
         previous: the gradient of the step before, for a run that goes on; none by default.
 
     Raises:
@@ -71,7 +73,10 @@ def iterate(
         raise ValueError(f"unknown rule {rule!r}; known: {', '.join(RULES)}")
     if np.any(start[:, ~problem.mask]):
         raise ValueError("the start has weights outside the mask")
-    shape = unit if normalize else (lambda g: g)
+
+    def shape(g: np.ndarray) -> np.ndarray:
+        return unit(g, floor) if normalize else g
+
     w = np.array(start, dtype=float)
     direction = np.zeros_like(w) if previous is None else shape(previous)
     buffer = np.zeros_like(w)

@@ -29,6 +29,12 @@ from theory.proofs.steps import (
 )
 from theory.symbols import B, L, T, a, beta, delta, eta, lam, mu, n, r, rho, sigma
 
+_BOUNDED = (
+    *corrected.CORRECTED,
+    *(s for s in beyond.BEYOND if s not in (beyond.MOMENTUM_STABLE, beyond.EXTREMAL)),
+)
+"""Statements whose conditions bound the step."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -133,7 +139,7 @@ def named() -> list[Mutant]:
 def constants() -> Iterator[Mutant]:
     """Every constant of every proof of a statement at half its value (mu: twice), everywhere."""
     wrong: Mapping[str, sympy.Expr] = {
-        **dict.fromkeys(("L", "B", "sigma", "rho", "F_0"), Rational(1, 2)),
+        **dict.fromkeys(("L", "B", "sigma", "rho", "F_0", "gamma"), Rational(1, 2)),
         "mu": sympy.Integer(2),
         "c": Rational(1, 2),
         "T": Rational(1, 2),
@@ -150,14 +156,14 @@ def constants() -> Iterator[Mutant]:
 
 def conditions() -> Iterator[Mutant]:
     """Every step condition twice as wide."""
-    for statement in corrected.CORRECTED:
+    for statement in _BOUNDED:
         wide = 2 * step_of(statement).condition.rhs
         yield edge(f"{statement.name}: twice the step", statement, wide)
 
 
 def terms() -> Iterator[Mutant]:
     """Every right side with one of its terms halved."""
-    for statement in corrected.CORRECTED:
+    for statement in _BOUNDED:
         for number, term in enumerate(sympy.Add.make_args(sympy.expand(statement.right))):
             if term.could_extract_minus_sign():
                 continue

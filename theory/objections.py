@@ -11,7 +11,13 @@ from theory.proofs.steps import (
 from theory.worlds import WORLDS, refuted, worlds_of
 from theory.worlds.heavy import disagreements
 
-_RUNS = ("smooth", "pl", "momentum", "schedules")  # proofs whose statements are about a run
+_RUNS = (
+    "smooth",
+    "pl",
+    "momentum",
+    "schedules",
+    "practical",
+)  # proofs whose statements are about a run
 
 
 def objections(proof: Proof) -> Iterator[str]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from theory import (
     beyond,
+    clipped,
     corrected,
     generalization,
     pac_bayes,
@@ -33,10 +34,15 @@ from theory.mutants import Verdict, survey
 from theory.objections import objections
 from theory.parts import checked, equivalences, properties
 from theory.proofs import PROOFS
+from theory.proofs.extremal import BASIN
 from theory.rates import Rate, rates
 from theory.reshuffle import Reshuffled, reshuffled
+from theory.statements import evaluate
+from theory.worlds.extremal import basin, extremal_cells, impulse
+from theory.worlds.masks import mask_cells
 
 Part = TypeVar("Part")
+BEYOND_TWO = (2.2, 2.4, 2.6)
 STATEMENTS = (*printed.PRINTED, *corrected.CORRECTED, *beyond.BEYOND)
 
 
@@ -79,6 +85,8 @@ class Results:
     heavy_thresholds: list[stability.Threshold]
     heavy_outside: int
     wander: tuple[np.ndarray, dict[str, np.ndarray]]
+    impulses: list[float]
+    basins: list[tuple[float, float, float]]
     drifts: list[smoothing.Drift]
     spreads: list[smoothing.Spread]
     amplitudes: tuple[np.ndarray, dict[str, np.ndarray]]
@@ -89,6 +97,7 @@ class Results:
     gaps: list[generalization.Gap]
     coupled: list[generalization.Coupled]
     excess: list[generalization.Excess]
+    clipped: list[clipped.ClippedGap]
     pac_bayes: list[pac_bayes.Certificate]
 
 
@@ -116,6 +125,7 @@ def collect(options: Options, advance: Callable[[str], object] = lambda stage: N
     ratios, far = np.linspace(0.1, 2.9, 57), np.array([0.01, 0.1, 0.5, 1.0, 2.0])
     heavy, outside = stability.root_cells(beyond.MOMENTUM_STABLE, 20_000)
     found += heavy
+    found += mask_cells(beyond.DYNAMIC_MASKS) + extremal_cells(beyond.EXTREMAL)
     spectra = (
         (1.0,),
         (1.0, 1.0),
@@ -135,6 +145,13 @@ def collect(options: Options, advance: Callable[[str], object] = lambda stage: N
         "Theorem 1", lambda: generalization.excess(400, *((2, 60) if fast else (8, 200)), seed)
     )
     found += generalization.generalization_cells(measured, risks)
+    continuous = stage(
+        "continuous perturbation",
+        lambda: clipped.clipped_gaps(
+            (100,) if fast else (100, 400, 1600), *((4, 150) if fast else (24, 600)), seed
+        ),
+    )
+    found += clipped.clipped_cells(continuous)
     outcomes = {s.name: outcome(s.name, found) for s in STATEMENTS}
     return Results(
         options=options,
@@ -162,6 +179,8 @@ def collect(options: Options, advance: Callable[[str], object] = lambda stage: N
         heavy_thresholds=stage("stability with momentum", lambda: stability.heavy_thresholds(fast)),
         heavy_outside=outside,
         wander=(far, stage("wandering", lambda: stability.wander(0.9, far, 3000))),
+        impulses=[impulse(ratio, 0.9) for ratio in far],
+        basins=[(a, basin(a), float(evaluate(BASIN, {"a": a, "rho": 1.0}))) for a in BEYOND_TWO],
         drifts=stage(
             "drift", lambda: smoothing.drifts(*((8, 4000) if fast else (64, 20_000)), seed)
         ),
@@ -189,6 +208,7 @@ def collect(options: Options, advance: Callable[[str], object] = lambda stage: N
             lambda: generalization.coupled(*((100, 4, 150) if fast else (900, 24, 600)), seed),
         ),
         excess=risks,
+        clipped=continuous,
         pac_bayes=stage(
             "PAC-Bayes",
             lambda: pac_bayes.certificates((1.0, 0.5, 0.1, 0.05), 200 if fast else 2000, seed),
@@ -198,4 +218,4 @@ def collect(options: Options, advance: Callable[[str], object] = lambda stage: N
 
 def stages(options: Options) -> int:
     """How often ``collect`` calls ``advance``, for a progress bar."""
-    return len(problems(options.grid, options.seed)) + 24
+    return len(problems(options.grid, options.seed)) + 25

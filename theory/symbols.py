@@ -5,6 +5,7 @@ __all__ = [
     "F0",
     "B",
     "Fstar",
+    "J",
     "L",
     "T",
     "a",
@@ -12,6 +13,7 @@ __all__ = [
     "c",
     "delta",
     "eta",
+    "gamma",
     "k",
     "lam",
     "mu",
@@ -27,9 +29,10 @@ from sympy import Symbol, symbols
 L, mu, B, eta = symbols("L mu B eta", positive=True)
 rho, sigma, lam, beta, c = symbols("rho sigma lambda beta c", nonnegative=True)
 T, n, k = symbols("T n k", positive=True, integer=True)
-F0, Fstar = symbols("F_0 F_*", real=True)
+F0, Fstar, J = symbols("F_0 F_* J", real=True)
 delta = Symbol("delta", nonnegative=True)
 wnorm = Symbol("w", nonnegative=True)
+gamma = Symbol("gamma", positive=True)
 a, r = Symbol("a", positive=True), Symbol("r", nonnegative=True)
 
 CONSTANTS: dict[Symbol, str] = {
@@ -46,9 +49,11 @@ CONSTANTS: dict[Symbol, str] = {
     n: "number of training examples [1]",
     k: "number of active weights [1]",
     F0: "objective at the start [loss]",
+    J: "sum of the jumps of the objective where the mask changes [loss]",
     Fstar: "infimum of the objective [loss]",
     delta: "distance of two weight vectors [weight]; in PAC-Bayes: the failure probability [1]",
     wnorm: "norm of the weights [weight]",
+    gamma: "length below which a gradient is not normalised up to 1 [loss / weight]",
     a: "step times curvature, eta h [1]",
     r: "radius times curvature, rho h, of the unnormalised perturbation rho g [1]",
 }

@@ -5,13 +5,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from theory.beyond import MOMENTUM_STABLE
+from theory import corrected
+from theory.beyond import (
+    DYNAMIC_MASKS,
+    EXTREMAL,
+    MOMENTUM_PRACTICAL,
+    MOMENTUM_STABLE,
+    STABILITY_CLIPPED,
+    STABILITY_CLIPPED_CONVEX,
+)
+from theory.clipped import clipped_cells, clipped_gaps
 from theory.iterate import iterate
 from theory.problems import Quadratic, Robust
 from theory.problems.mixture import mixture
+from theory.proofs.extremal import BASIN
 from theory.smoothing import drifts, spreads
 from theory.stability import heavy_thresholds, predicted, root_cells, wander
+from theory.statements import evaluate
+from theory.worlds.extremal import basin, extremal_cells, impulse
 from theory.worlds.heavy import disagreements, points
+from theory.worlds.masks import mask_cells, mask_worlds
 
 
 def test_the_conditions_tell_stable_from_unstable_at_every_point():
@@ -122,3 +135,108 @@ def test_the_mixtures_minima():
     )
     with pytest.raises(ValueError, match="without weight decay only"):
         problem.infimum(0.1)
+
+
+NUMBERS = {
+    "L": 2.0, "lambda": 0.3, "rho": 0.1, "sigma": 0.7, "eta": 0.02, "T": 100.0, "F_0": 1.5,
+    "F_*": 0.25,
+}  # fmt: skip
+
+
+def test_practical_momentum_is_weight_decay_without_momentum_and_admits_larger_steps():
+    still = {**NUMBERS, "beta": 0.0}
+    assert MOMENTUM_PRACTICAL.value(**still) == pytest.approx(corrected.WEIGHT_DECAY.value(**still))
+    heavy = {"L": 2.0, "lambda": 0.3, "beta": 0.9}
+    wide, narrow = (s.largest_step(**heavy) for s in (MOMENTUM_PRACTICAL, corrected.MOMENTUM))
+    assert wide == pytest.approx(0.1 / 2.3)
+    assert wide == pytest.approx(19 * narrow)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.floats(0.5, 0.99), st.floats(0.01, 1.0))
+def test_practical_momentum_is_at_most_half_of_what_was_expected(beta, share):
+    step = share * (1 - beta) / 2
+    numbers = {**NUMBERS, "beta": beta, "lambda": 0.0, "L": 1.0, "eta": step}
+    gap, rho, sigma = 1.25, 0.1, 0.7
+    expected = (
+        4 * gap / (step * 100)
+        + rho**2 * (2 + 8 / (1 - beta))
+        + sigma**2 * 2 * step / (1 - beta) ** 2
+        + sigma**2 * 8 * step**2 * beta**2 / ((1 - beta) ** 4 * (1 + beta))
+    )
+    assert MOMENTUM_PRACTICAL.value(**numbers) <= expected / 2 * (1 + 1e-12)
+
+
+def _sum_of_squares(a, beta):
+    problem = Quadratic(np.eye(1), np.zeros(1))
+    total = 0.0
+    for moment in iterate(
+        problem, "sgd", np.ones((1, 1)), 4000, eta=a, rho=0.0, rng=np.random.default_rng(0),
+        momentum=beta,
+    ):  # fmt: skip
+        total += float(moment.w[0, 0] ** 2)
+    return total
+
+
+@pytest.mark.parametrize("beta", [0.3, 0.9])
+def test_where_the_leading_terms_are_possible(beta):
+    old, new = (1 - beta) ** 2 * (1 + beta) / (1 + beta**2), 1 - beta**2
+    assert old * 0.98 * _sum_of_squares(old * 0.98, beta) < 1 - beta
+    assert old * 1.02 * _sum_of_squares(old * 1.02, beta) > 1 - beta
+    assert new * 0.98 * _sum_of_squares(new * 0.98, beta) < 1
+    assert new * 1.02 * _sum_of_squares(new * 1.02, beta) > 1
+
+
+def test_the_gap_of_a_continuous_perturbation_is_bounded_at_rate_one_over_n():
+    measured = clipped_gaps((50, 200), 6, 200, 0)
+    small, large = (g for g in measured if g.numbers["lambda"] == 0.1)
+    assert small.bound == pytest.approx(4 * large.bound)
+    assert large.unclipped > 0.5 * small.unclipped
+    cells = clipped_cells(measured)
+    assert {c.statement for c in cells} == {STABILITY_CLIPPED.name, STABILITY_CLIPPED_CONVEX.name}
+    assert all(cell.verdict != "violated" for cell in cells)
+    assert all(cell.left.mean < cell.right for cell in cells)
+
+
+def test_the_floor_makes_the_perturbation_continuous():
+    problem = Quadratic(np.eye(2), np.zeros(2))
+    before = None
+    for moment in iterate(
+        problem, "s2sam", np.array([[1.0, 0.0]]), 30, eta=0.2, rho=0.1,
+        rng=np.random.default_rng(0), floor=0.5,
+    ):  # fmt: skip
+        if before is not None:
+            length = np.linalg.norm(before)
+            shift = 0.1 * before / max(length, 0.5)
+            assert moment.u - moment.w == pytest.approx(shift, abs=1e-15)
+        before = moment.g
+    assert np.linalg.norm(moment.w) < 1e-2  # no circle at distance rho is left
+
+
+def test_no_perturbation_drives_w_further_and_s2sam_and_sam_attain_it():
+    cells = extremal_cells(EXTREMAL)
+    assert all(cell.verdict == "holds" for cell in cells)
+    assert max(cell.ratio for cell in cells) > 0.999
+    assert impulse(0.5, 0.0) == pytest.approx(1.0)
+    assert impulse(1.5, 0.0) == pytest.approx(1.5 / 0.5)
+    sizes = wander(0.0, np.array([0.5, 1.5]), 1500)
+    assert sizes["s2sam"][0] == pytest.approx(1.0)
+    assert sizes["sam"][1] == pytest.approx(3.0)
+    heavy = wander(0.9, np.array([0.1, 2.0]), 1500)
+    assert np.all(heavy["s2sam"] < [impulse(0.1, 0.9), impulse(2.0, 0.9)])
+
+
+@pytest.mark.parametrize("a", [2.1, 2.35, 2.6])
+def test_the_basin_beyond_two(a):
+    assert basin(a) == pytest.approx(float(evaluate(BASIN, {"a": a, "rho": 1.0})), rel=3e-4)
+
+
+def test_changing_masks_cost_their_jumps():
+    cells = mask_cells(DYNAMIC_MASKS)
+    assert all(cell.verdict == "holds" for cell in cells)
+    without = [
+        float(DYNAMIC_MASKS.value(**{**{k: w[k] for k in DYNAMIC_MASKS.constants}, "J": 0.0}))
+        < w["S_T"] / w["T"] * (1 - 1e-9)
+        for w in mask_worlds([DYNAMIC_MASKS])
+    ]
+    assert any(without)  # the term is needed: without it some run violates the bound

@@ -93,15 +93,17 @@ def _nonzero_somewhere(expr: sympy.Expr) -> bool:
         symbol: 7 + index if symbol.is_integer else sympy.sqrt(2 + index) / 3
         for index, symbol in enumerate(names)
     }
-    value = abs(sympy.N(expr.subs(point), 30))
-    return bool(value.is_finite and value > 1e-12)
+    if any(not symbol.is_commutative for symbol in names):
+        return False
+    value = abs(expr.evalf(30, subs=point))
+    return bool(value.is_number and value.is_finite and value > 1e-12)
 
 
 def _vanishes(expr: sympy.Expr) -> bool:
     expr = sympy.sympify(expr)
-    if sympy.expand(expr) == 0:
-        return True
-    return not _nonzero_somewhere(expr) and sympy.simplify(expr) == 0
+    if _nonzero_somewhere(expr):
+        return False
+    return sympy.expand(expr) == 0 or sympy.simplify(expr) == 0
 
 
 def _nonnegative(factor: Factor) -> bool:

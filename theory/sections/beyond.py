@@ -9,6 +9,7 @@ import sympy
 from theory.checks import Estimate
 from theory.proofs.heavy import CROSSING
 from theory.results import Results
+from theory.sections.guarantees import extremal_part, gap_part, masks_part, practical_part
 from theory.symbols import beta, r
 
 Table = Callable[[Sequence[str], Sequence[Sequence[object]]], str]
@@ -165,5 +166,12 @@ it averages.
 
 def beyond_section(results: Results, table: Table, interval: Interval) -> str:
     """The results, in order."""
-    parts = [_momentum(results, table), _smoothing(results, table, interval)]
+    parts = [
+        _momentum(results, table),
+        _smoothing(results, table, interval),
+        gap_part(results, table, interval),
+        practical_part(results),
+        extremal_part(results, table),
+        masks_part(results),
+    ]
     return "\n".join(["## What no paper has\n", *parts])

@@ -11,8 +11,11 @@ from sympy import Integer
 from theory.proofs.steps import Proof
 from theory.statements import UNREAD, Statement
 from theory.worlds.check import World, join
+from theory.worlds.clipped import clipped_worlds
+from theory.worlds.extremal import extremal_worlds
 from theory.worlds.facts import constant_worlds, geometry_worlds
 from theory.worlds.heavy import heavy_worlds
+from theory.worlds.masks import mask_worlds
 from theory.worlds.pairs import excess_worlds, lemma1_worlds, stability_worlds
 from theory.worlds.smoothing import smoothing_worlds
 from theory.worlds.tree import descent_worlds
@@ -23,12 +26,16 @@ WORLDS: Mapping[str, Callable[[Sequence[Statement]], Settings]] = {
     "pl": descent_worlds,
     "momentum": lambda statements: descent_worlds(statements, (0.0, 0.5, 0.9)),
     "schedules": descent_worlds,
+    "practical": lambda statements: descent_worlds(statements, (0.5, 0.9)),
     "lemma1": lemma1_worlds,
     "stability": stability_worlds,
     "excess": excess_worlds,
+    "clipped": clipped_worlds,
     "geometry": geometry_worlds,
     "constants": constant_worlds,
     "heavy": heavy_worlds,
+    "extremal": extremal_worlds,
+    "masks": mask_worlds,
     "smoothing": smoothing_worlds,
 }
 

@@ -52,4 +52,4 @@ def heavy_worlds(statements: Sequence[Statement]) -> Iterator[dict[str, float]]:
     (statement,) = statements
     for point in points(1000):
         if statement.admits(**point.numbers):
-            yield {**point.numbers, "R": point.radius}
+            yield {**point.numbers, "R": point.radius, "z": 0.7}

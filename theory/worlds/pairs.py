@@ -2,20 +2,15 @@
 
 __all__ = ["excess_worlds", "lemma1_worlds", "stability_worlds"]
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import permutations, product
+from collections.abc import Iterator, Sequence
+from itertools import product
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 
 from theory.lemma import Loss, losses, pairs
 from theory.statements import Statement
-
-
-def _edge(statement: Statement, **numbers: float) -> float:
-    """The largest step that the statement admits, at most 1.5 / L where nothing else bounds it."""
-    return min(statement.largest_step(**numbers), 1.5 / numbers["L"])
+from theory.worlds.lines import LINES, Line, edge, orders, path
 
 
 def lemma1_worlds(statements: Sequence[Statement]) -> Iterator[dict[str, float]]:
@@ -25,7 +20,7 @@ def lemma1_worlds(statements: Sequence[Statement]) -> Iterator[dict[str, float]]
         losses(rng), statements, (0.0, 0.3, 2.0), (0.01, 0.3), (1.0, 0.4)
     ):
         numbers = {"L": loss.L, "B": loss.B, "lambda": decay * loss.L, "rho": rho}
-        eta = share * _edge(statement, **numbers)
+        eta = share * edge(statement, **numbers)
         convex = loss.convex and _convex_admits(statements, eta, numbers)
         for example in (0, 1):
             yield from _one_step(loss, example, eta, numbers, rng, convex)
@@ -66,60 +61,20 @@ def _one_step(
         yield {**numbers, **world, **flags, "eta": eta}
 
 
-@dataclass(frozen=True)
-class Line:
-    """A scalar loss of an example z: gradient and value at w, its constants, convexity."""
-
-    gradient: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    value: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    L: float
-    B: float
-    convex: bool
-
-
-_LINES = (
-    Line(
-        lambda w, z: -z / (1 + np.exp(z * w)), lambda w, z: np.logaddexp(0, -z * w), 1.0, 2.0, True
-    ),
-    Line(
-        lambda w, z: 2 * (w - z) / (1 + (w - z) ** 2) ** 2,
-        lambda w, z: (w - z) ** 2 / (1 + (w - z) ** 2),
-        2.0,
-        3 * np.sqrt(3) / 8,
-        False,
-    ),
-)
-"""Binary logistic with |z| <= 2 (B = 2, L = z^2 / 4 = 1), and Geman-McClure (L = 2)."""
-
-
-def _orders(n: int, steps: int, shuffled: bool) -> np.ndarray:
-    """Every sequence of examples, each equally likely; shape (sequences, steps)."""
-    if not shuffled:
-        return np.array(list(product(range(n), repeat=steps)))
-    epochs = product(permutations(range(n)), repeat=-(-steps // n))
-    return np.array([sum(epoch, ()) for epoch in epochs])[:, :steps]
-
-
 def _trajectory(
     line: Line, examples: np.ndarray, eta: float, rho: float, lam: float
 ) -> list[np.ndarray]:
     """w_0 = 0, ..., w_steps for every row of examples."""
-    w, sign = np.zeros(len(examples)), np.zeros(len(examples))
-    path = [w]
-    for t in range(examples.shape[1]):
-        g = line.gradient(w + rho * sign, examples[:, t])
-        w, sign = w - eta * (g + lam * w), np.sign(g)
-        path.append(w)
-    return path
+    return path(line, examples, eta, rho, lam).w
 
 
 def stability_worlds(statements: Sequence[Statement]) -> Iterator[dict[str, float]]:
     """Neighbouring sets of two and three examples, both ways to sample, expectations exact."""
     for line, statement, n, shuffled, decay, rho, share in product(
-        _LINES, statements, (2, 3), (False, True), (0.2, 1.05, 2.0), (0.0, 0.3), (1.0, 0.4)
+        LINES, statements, (2, 3), (False, True), (0.2, 1.05, 2.0), (0.0, 0.3), (1.0, 0.4)
     ):
         numbers = {"L": line.L, "B": line.B, "lambda": decay * line.L, "rho": rho, "n": float(n)}
-        eta = share * _edge(statement, **numbers)
+        eta = share * edge(statement, **numbers)
         flags = {}
         for name, convex in (("contracting", False), ("convex", True)):
             fitting = [s for s in statements if ("convex" in s.properties) == convex]
@@ -130,7 +85,7 @@ def stability_worlds(statements: Sequence[Statement]) -> Iterator[dict[str, floa
         first = np.array([-2.0, 2.0, 1.0])[:n]
         second = first.copy()
         second[0] = 2.0
-        order = _orders(n, 4, shuffled)
+        order = orders(n, 4, shuffled)
         ours = _trajectory(line, first[order], eta, rho, numbers["lambda"])
         theirs = _trajectory(line, second[order], eta, rho, numbers["lambda"])
         for t in range(4):
@@ -167,7 +122,7 @@ def excess_worlds(statements: Sequence[Statement]) -> Iterator[dict[str, float]]
     """Training sets of two examples from a population of two, all four of them, lambda = 2L."""
     (statement,) = statements
     population, T, n = np.array([-2.0, 1.0]), 4, 2
-    for line, rho, share in product(_LINES, (0.0, 0.3, 1.0), (1.0, 0.3)):
+    for line, rho, share in product(LINES, (0.0, 0.3, 1.0), (1.0, 0.3)):
         lam = 2 * line.L
         numbers = {
             "L": line.L,
@@ -182,7 +137,7 @@ def excess_worlds(statements: Sequence[Statement]) -> Iterator[dict[str, float]]
         slope, inside, outside, best, start, variance = [], [], [], [], [], []
         for chosen in product(population, repeat=n):
             examples = np.array(chosen)
-            path = _trajectory(line, examples[_orders(n, T, False)], eta, rho, lam)[:T]
+            path = _trajectory(line, examples[orders(n, T, False)], eta, rho, lam)[:T]
             w = np.concatenate(path)[:, None]
             ridge = lam * w[:, 0] ** 2 / 2
             g = line.gradient(w, examples)

@@ -88,6 +88,7 @@ def _run(
     alpha = eta / (1 - beta)
     start = np.tile(problem.start(), (tree.paths, 1))
     before = np.zeros_like(start)
+    pure, noisy = np.zeros_like(start), np.zeros_like(start)
     sums = dict.fromkeys(("S_T", r"\Sigma_m", r"\Sigma_v", "W_T", "P_T", "Q_T", "H_T"), 0.0)
 
     def step_size(t: int) -> float:
@@ -110,6 +111,7 @@ def _run(
         "theta": 1 - beta,
         "fading": float(schedule == "both"),
         "x": 1.3,
+        "a": eta * problem.smoothness,
     }
     mu = problem.pl(lam)
     if mu is not None:
@@ -130,13 +132,19 @@ def _run(
         after = (w - moment.after) / step
         at_u = problem.gradient(moment.u)
         z, z_next = w - alpha * beta * before, moment.after - alpha * beta * after
+        y = w - alpha * beta * noisy
         vectors = {
             "a": problem.gradient(w) + lam * w,
             "v": at_u + lam * w,
             "n": moment.g - at_u,
             "m": before,
             "h": problem.gradient(z) + lam * z,
+            "p": pure,
+            "s": noisy,
+            "k": problem.gradient(y) + lam * y,
         }
+        pure_next, noisy_next = beta * pure + vectors["v"], beta * noisy + vectors["n"]
+        y_next = moment.after - alpha * beta * noisy_next
         squares = {name: _mean(x, x) for name, x in vectors.items()}
         world = {
             **fixed,
@@ -146,6 +154,8 @@ def _run(
             "m_T^2": squares["m"],
             "m_{T+1}^2": _mean(after, after),
             "v_T^2": squares["v"],
+            "p_T^2": squares["p"],
+            "p_{T+1}^2": _mean(pure_next, pure_next),
             "eta_T": step,
             "rho_T": radius(t),
         }
@@ -160,6 +170,8 @@ def _run(
         world |= {name: there - fixed["F_*"] for name in ("D_{t+1}", "D_{T+1}")}
         world |= {"F(z_{t})": value(z), "F(z_{T})": value(z)}
         world |= {"F(z_{t+1})": value(z_next), "F(z_{T+1})": value(z_next)}
+        world |= {"F(y_{t})": value(y), "F(y_{T})": value(y)}
+        world |= {"F(y_{t+1})": value(y_next), "F(y_{T+1})": value(y_next)}
         if t:
             yield world
         sums["S_T"] += squares["a"]
@@ -169,7 +181,7 @@ def _run(
         sums["P_T"] += step * radius(t) ** 2
         sums["Q_T"] += step**2
         sums["H_T"] += step
-        before = after
+        before, pure, noisy = after, pure_next, noisy_next
 
 
 def _problems() -> list[Problem]:
