@@ -42,6 +42,11 @@ BEDS = {
         0.9,
         {"train_size": 5_000, "epochs": 100, "test_on": "wide", "evaluate_every": 25},
     ),
+    "2,000 images, 200 epochs, ResNet-20 at 90 %": Bed(
+        "resnet20",
+        0.9,
+        {"train_size": 2_000, "epochs": 200, "test_on": "wide", "evaluate_every": 50},
+    ),
     "50,000 images, 20 epochs, ResNet-20 at 90 %": Bed(
         "resnet20", 0.9, {"epochs": 20, "evaluate_every": 5}
     ),
