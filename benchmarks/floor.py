@@ -110,7 +110,7 @@ def ceilings(device: torch.device, rounds: int) -> dict[str, Spread]:
 
 def operators(data: Dataset, model: str, batch_size: int) -> int:
     """Operators of one S2-SAM training step that touch data: about as many kernels on a GPU."""
-    trainer = Trainer(config("s2sam", model, batch_size), data)
+    trainer = Trainer(config("s2sam", model, batch_size), data, engine="dense")
     step = Stepper(trainer)
     step()
     step()

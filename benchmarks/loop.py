@@ -41,7 +41,9 @@ def measure(
     if device.type == "cuda":
         ours["ours, bf16 autocast, replayed"] = ("bf16", True)
     for label, (precision, graph) in ours.items():
-        trainer = Trainer(config("s2sam", model, batch_size, precision), data, graph=graph)
+        trainer = Trainer(
+            config("s2sam", model, batch_size, precision), data, graph=graph, engine="dense"
+        )
         contenders[label] = Stepper(trainer)
     seconds = interleaved(contenders, rounds, warmup, device)
     return {

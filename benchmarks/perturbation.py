@@ -47,7 +47,7 @@ def measure(
     started = time.strftime("%Y-%m-%d %H:%M")
     method = METHODS.spec("mest", sparsity=sparsity) if sparsity else METHODS.spec("dense")
     run = config("s2sam", model, batch_size, method=method, seed=seed)
-    trainer = Trainer(run, data)
+    trainer = Trainer(run, data, engine="dense")
     step = Stepper(trainer)
     for _ in range(steps):
         step()

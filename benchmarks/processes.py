@@ -61,7 +61,7 @@ def compiled(root: Path | None, device: torch.device, quick: bool, rounds: int) 
     steps = {}
     first = {}
     for name, compile in (("eager", False), ("compiled", True)):
-        steps[name] = Stepper(Trainer(config, data, compile=compile))
+        steps[name] = Stepper(Trainer(config, data, compile=compile, engine="dense"))
         synchronise(device)
         started = time.perf_counter()
         steps[name]()

@@ -35,7 +35,7 @@ def measure(
     """
     device = data.train.images.device
     trainers = {
-        name: Trainer(config(name, model, batch_size, precision), data, graph=graph)
+        name: Trainer(config(name, model, batch_size, precision), data, graph=graph, engine="dense")
         for name in OPTIMIZERS
     }
     steps = {name: Stepper(trainer) for name, trainer in trainers.items()}
