@@ -189,7 +189,8 @@ class RunConfig:
 
 @functools.cache
 def _types() -> dict[str, Any]:
-    return get_type_hints(RunConfig)
+    hints = get_type_hints(RunConfig)
+    return {f.name: hints[f.name] for f in fields(RunConfig)}  # the class's own attributes not
 
 
 def _same_names(what: str, given: set[str], known: set[str]) -> None:

@@ -2,6 +2,7 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import pickle
 
 import pytest
 from hypothesis import given
@@ -110,6 +111,12 @@ def test_a_field_younger_than_a_record_leaves_the_record_its_run():
         new = paper_run(**changes)
         assert new.fingerprint != then.fingerprint
         assert RunConfig.from_dict(new.to_dict()) == new
+
+
+def test_a_config_can_be_sent_to_another_process():
+    config = paper_run(init="released")
+    assert pickle.loads(pickle.dumps(config)) == config
+    assert set(vars(config)) == {f.name for f in dataclasses.fields(RunConfig)}
 
 
 def test_fields_before_are_fields_of_the_right_type():

@@ -69,8 +69,10 @@ def test_what_cannot_be_wrapped():
 @wrappers
 @pytest.mark.parametrize("rho", [-1e-9, math.nan, math.inf])
 def test_bad_rho(wrap, rho):
+    if wrap is S2SAM and rho < 0:
+        return  # its control
     sgd = torch.optim.SGD(mlp().parameters(), lr=0.1)
-    with pytest.raises(UserError, match="rho must be a finite number >= 0"):
+    with pytest.raises(UserError, match="rho must be a finite number"):
         wrap(sgd, rho=rho)
     with pytest.raises(UserError, match="rho must be"):
         wrap(torch.optim.SGD([{"params": mlp().parameters(), "rho": rho}], lr=0.1))

@@ -268,7 +268,10 @@ def assert_alive(trainer, name):
 def test_no_network_is_dead_at_98_percent(name):
     trainer = finished(name, "sgd", 0.98)
     assert_exact(trainer.method, name, 0.98)
-    assert trainer.method.missed(0.98) == 0.0
+    # One of 48 channels is what is asked, and one of each group is the least.
+    assert trainer.method.missed(0.98) == (
+        pytest.approx(1 - 2 / 48 - 0.98) if name == "chex" else 0
+    )
     assert_alive(trainer, name)
 
 

@@ -17,6 +17,7 @@ from paper_repro.errors import UserError
 from paper_repro.measure.accuracy import evaluate
 from paper_repro.optim import OPTIMIZERS, exact
 from paper_repro.sparse import METHODS, prunable
+from paper_repro.sparse.method import BatchRequest
 from paper_repro.train import Diverged, Trainer
 from paper_repro.train.schedule import cosine
 
@@ -301,7 +302,8 @@ def test_a_pruning_chain_rewinds_exactly_and_its_masks_are_nested(data):
 
 def test_images_to_score_on(data):
     trainer = make(data)
-    images, labels = trainer._scoring_batch(METHODS["snip"].batch_request({"batch_size": 30}))
+    thirty = METHODS.spec("snip", sparsity=0.9, batch_size=30)
+    images, labels = trainer._scoring_batch(METHODS["snip"].batch_request(thirty))
     assert images.shape == (30, 1, 8, 8)
     normal = trainer.task.augmenter.normalise(data.train.images)  # no augmentation, no repeats
     found = [[i for i in range(len(normal)) if torch.equal(normal[i], image)] for image in images]
@@ -309,7 +311,7 @@ def test_images_to_score_on(data):
     where = [at for (at,) in found]
     assert len(set(where)) == 30
     assert labels.tolist() == data.train.labels[where].tolist()
-    request = type(METHODS["snip"].batch_request({"batch_size": 2}))(size=2, per_class=True)
+    request = BatchRequest(size=2, per_class=True)
     _, labels = trainer._scoring_batch(request)
     there = data.train.labels.bincount(minlength=10).tolist()
     assert labels.tolist() == [c for c in range(10) for _ in range(min(2, there[c]))]
