@@ -24,10 +24,11 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup table1 table4 ablation-sam ablation-ratio ablation-lrr ablation-sweep ablation-rho \
-  ablation-released claims theory bench status test test-all test-native lint format clean
+  ablation-released ablation-precision ablation-weight-decay control claims claims-study theory bench \
+  status test test-all test-native lint format clean
 
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Size, processes, device: PROFILE=smoke|cpu|paper JOBS=N DEVICE=auto|cpu|cuda"
 
 setup: $(READY) ## Make .venv with the exact versions of requirements.lock; compile the sparse engine
@@ -73,8 +74,20 @@ ablation-rho: $(READY) ## S2-SAM's radius over two decades
 ablation-released: $(READY) ## How much of the gain each deviation of the released code explains
 	$(call sweep,$@)
 
+ablation-precision: $(READY) ## SGD, SAM and S2-SAM in float32, tf32 and bfloat16
+	$(call sweep,$@)
+
+ablation-weight-decay: $(READY) ## Whose gain: {SGD, S2-SAM} x {weight decay 1e-4, 5e-4} at 98 and 95 %
+	$(call sweep,$@)
+
+control: $(READY) ## Positive control: does SAM beat SGD at this size at all?
+	$(call sweep,$@)
+
 claims: $(READY) ## The paper's claims and what the records so far say of each (trains nothing)
 	@$(RUN) -m paper_repro table $@ --profile $(PROFILE)
+
+claims-study: $(READY) ## How often the claims' rules err, on simulated records (a minute; trains nothing)
+	@$(RUN) -m tables.inference $(ARGS)
 
 theory: $(READY) ## Check the paper's statements and proofs; writes theory/report.md (FAST=1: a minute)
 	@echo "== checking the theory"

@@ -11,6 +11,7 @@ from paper_repro import data as datasets
 from paper_repro.config import RunConfig
 from paper_repro.data import Dataset, Split
 from paper_repro.optim import OPTIMIZERS
+from paper_repro.registry import Spec
 from paper_repro.sparse import METHODS
 from paper_repro.train import Trainer
 
@@ -31,16 +32,22 @@ def images(root: Path | None, device: torch.device, n: int) -> Dataset:
 
 
 def config(
-    optimizer: str, model: str = "resnet32x2", batch_size: int = 64, precision: str = "float32"
+    optimizer: str,
+    model: str = "resnet32x2",
+    batch_size: int = 64,
+    precision: str = "float32",
+    *,
+    method: Spec | None = None,
+    seed: int = 0,
 ) -> RunConfig:
-    """The paper's setting with one optimizer, at 90 % sparsity."""
+    """The paper's setting with one optimizer, by default with MEST(EM) at 90 % sparsity."""
     return RunConfig(
         profile="benchmark",
         dataset="cifar10",
         model=model,
-        method=METHODS.spec("mest", sparsity=0.9),
+        method=method or METHODS.spec("mest", sparsity=0.9),
         optimizer=OPTIMIZERS.spec(optimizer),
-        seed=0,
+        seed=seed,
         epochs=160,
         batch_size=batch_size,
         precision=precision,

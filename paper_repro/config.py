@@ -7,19 +7,22 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, get_type_hints
+from types import MappingProxyType
+from typing import Any, ClassVar, get_type_hints
 
 from paper_repro.data import DATASETS
 from paper_repro.errors import UserError
 from paper_repro.models import MODELS
+from paper_repro.models.init import INITS
 from paper_repro.optim import OPTIMIZERS
-from paper_repro.registry import Registry, Spec, checked
+from paper_repro.registry import Registry, Scalar, Spec, checked
 from paper_repro.sparse import METHODS
 from paper_repro.sparse.distribution import check_sparsity
 
 __all__ = ["PRECISIONS", "RunConfig"]
 
-PRECISIONS = ("float32", "bf16")
+PRECISIONS = ("float32", "tf32", "bf16")
+TEST_ON = ("official", "wide")
 _REGISTRIES: dict[str, Registry] = {"method": METHODS, "optimizer": OPTIMIZERS}
 
 
@@ -44,10 +47,27 @@ class RunConfig:
         momentum: SGD's.
         weight_decay: SGD's, the same for every optimizer compared.
         label_smoothing: in [0, 1).
-        precision: ``float32``, or ``bf16`` for bfloat16 autocast with float32 weights.
+        precision: of convolutions and matrix products. ``float32``: full float32 everywhere.
+            ``tf32``: TF32 where the device has it (NVIDIA GPUs from Ampere on), else float32; the
+            record's environment says which. ``bf16``: bfloat16 autocast. Weights, optimizer and
+            batch norm are float32 in each.
         augment: random crops and flips, as the data set has them.
         train_size: use only the first so many training images; None for all.
+        init: how the weights are drawn at the start: ``fan_in`` (all from N(0, 2 / fan_in)) or
+            ``released``, as in the networks of the authors' code
+            (:mod:`paper_repro.models.init`).
+        rho_start: fraction in [0, 1] of the training during which ρ is 0, before it is the
+            optimizer's (:class:`paper_repro.optim.LatePhase`).
+        evaluate_every: epochs from one evaluation to the next; the last epoch always has one.
+        test_on: ``official``, the data set's test images, or ``wide``: those and the training
+            images that ``train_size`` leaves out, which makes an accuracy's noise smaller.
     """
+
+    #: Fields that came after runs were recorded, and what those runs did: records that lack one
+    #: are read with that value, and it takes no part in a fingerprint.
+    FIELD_BEFORE: ClassVar[Mapping[str, Scalar]] = MappingProxyType(
+        {"init": "fan_in", "rho_start": 0.0, "evaluate_every": 1, "test_on": "official"}
+    )
 
     profile: str
     dataset: str
@@ -65,13 +85,17 @@ class RunConfig:
     precision: str = "float32"
     augment: bool = True
     train_size: int | None = None
+    init: str = "fan_in"
+    rho_start: float = 0.0
+    evaluate_every: int = 1
+    test_on: str = "official"
 
     def __post_init__(self) -> None:
         for name, annotation in _types().items():
             object.__setattr__(self, name, checked(name, getattr(self, name), annotation))
         for registry, member in ((DATASETS, self.dataset), (MODELS, self.model)):
             registry[member]
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "evaluate_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("lr", "lr_min", "momentum", "weight_decay"):
@@ -87,6 +111,14 @@ class RunConfig:
             raise UserError(
                 f"unknown precision {self.precision!r}; known are {', '.join(PRECISIONS)}"
             )
+        if self.init not in INITS:
+            raise UserError(f"unknown init {self.init!r}; known are {', '.join(INITS)}")
+        if self.test_on not in TEST_ON:
+            raise UserError(f"test_on is {' or '.join(TEST_ON)}, not {self.test_on!r}")
+        if not 0 <= self.rho_start <= 1:
+            raise UserError(f"rho_start must lie in [0, 1], not {self.rho_start}")
+        if self.rho_start and "rho" not in dict(self.optimizer.options):
+            raise UserError(f"{self.optimizer.name} has no rho that rho_start could hold back")
         check_sparsity(self.sparsity)
 
     def to_dict(self) -> dict[str, Any]:
@@ -100,13 +132,13 @@ class RunConfig:
 
         Raises:
             UserError: it is not such a dictionary, or something in it is missing, unknown or out
-                of range. Nothing is filled in but options younger than the run
-                (:meth:`paper_repro.registry.Registry.before`): what has a default is in the
-                dictionary too.
+                of range. Nothing is filled in but fields and options younger than the run
+                (``FIELD_BEFORE``, :meth:`paper_repro.registry.Registry.before`): what has a
+                default is in the dictionary too.
         """
         if not isinstance(plain, Mapping):
             raise UserError(f"a run's config is a dictionary, not {type(plain).__name__}")
-        values = dict(plain)
+        values = {**cls.FIELD_BEFORE, **plain}
         _same_names("a run's config", set(values), {f.name for f in fields(cls)})
         for name, registry in _REGISTRIES.items():
             given = values[name]
@@ -123,10 +155,11 @@ class RunConfig:
     def fingerprint(self) -> str:
         """16 hex digits that address the run: the start of its config's SHA-256.
 
-        An option that a method or optimizer got later is left out where it asks for what all runs
-        did before, so that their records stay theirs.
+        A field or an option that came later is left out where it asks for what all runs did
+        before, so that their records stay theirs.
         """
-        plain = self.to_dict()
+        absent = object()
+        plain = {k: v for k, v in self.to_dict().items() if v != self.FIELD_BEFORE.get(k, absent)}
         for name, registry in _REGISTRIES.items():
             before = registry.before(plain[name]["name"])
             plain[name] = {

@@ -94,6 +94,7 @@ class Registry(Mapping[str, T], Generic[T]):
         self.package = package
         self.runtime = runtime
         self._members: dict[str, T] = {}
+        self._defaults: dict[T, Mapping[str, Scalar]] = {}
         self._loaded = False
         self._lock = threading.RLock()
 
@@ -136,15 +137,17 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def defaults(self, name: str) -> Mapping[str, Scalar]:
         """Every option of a member with its default, ``inspect.Parameter.empty`` if it has none."""
-        parameters = inspect.signature(self[name]).parameters.values()
-        return MappingProxyType(
-            {
-                p.name: p.default
-                for p in parameters
-                if p.name not in self.runtime
-                and p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
-            }
-        )
+        member = self[name]
+        if member not in self._defaults:  # every fingerprint asks, and inspection is slow
+            self._defaults[member] = MappingProxyType(
+                {
+                    p.name: p.default
+                    for p in inspect.signature(member).parameters.values()
+                    if p.name not in self.runtime
+                    and p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
+                }
+            )
+        return self._defaults[member]
 
     def before(self, name: str) -> Mapping[str, Scalar]:
         """Options that a member got after runs of it were recorded, and what those runs did.

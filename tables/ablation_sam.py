@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from paper_repro.experiment.profiles import Profile
 from paper_repro.experiment.records import Record
-from paper_repro.optim import OPTIMIZERS
-from paper_repro.registry import Spec
 from tables import TABLES
 from tables.base import Cell, Delta, Row, Table, best_accuracy
 from tables.compare import RHO, Experiment, cell
@@ -14,6 +12,8 @@ from tables.published import R6_MEST_EM
 __all__ = ["LABELS", "ablation_sam"]
 
 SPARSITY = 0.9
+#: Where late-phase rows begin to perturb, a tenth of the training before its end.
+LATE = 0.9
 #: The rows and how each optimizer is named here, those with ρ at the paper's ρ where the
 #: method's own authors use it too.
 LABELS: dict[str, tuple[str, dict[str, float | bool]]] = {
@@ -27,6 +27,12 @@ LABELS: dict[str, tuple[str, dict[str, float | bool]]] = {
     "SSAM": ("ssam", {}),
     "MSAM": ("msam", {}),
     "ZO-SAM": ("zosam", {}),
+    "AsyncSAM": ("asyncsam", {"rho": RHO}),
+    "F-SAM": ("fsam", {"rho": RHO}),
+    "S2-SAM, ρ < 0": ("s2sam", {"rho": -RHO}),
+    "random direction": ("randomsam", {"rho": RHO}),
+    "S2-SAM, late phase": ("s2sam", {"rho": RHO}),
+    "SAM, late phase": ("sam", {"rho": RHO}),
 }
 
 
@@ -57,11 +63,11 @@ def ablation_sam(profile: Profile) -> Table:
     experiment = Experiment(profile.method("mest", sparsity=SPARSITY))
     theirs, ours = R6_MEST_EM[SPARSITY]
     published = {"SGD": theirs, "S2-SAM": ours}
-    base = cell(profile, experiment, OPTIMIZERS.spec("sgd"))
+    base = cell(profile, experiment, profile.optimizer("sgd"))
     rows = []
     for label, (name, options) in LABELS.items():
-        optimizer: Spec | None = OPTIMIZERS.spec(name, **options) if name in OPTIMIZERS else None
-        own = Cell() if optimizer is None else cell(profile, experiment, optimizer)
+        late = {"rho_start": LATE} if label.endswith("late phase") else {}
+        own = cell(profile, experiment, profile.optimizer(name, **options), **late)
         rows.append(
             Row(
                 (label,),
@@ -88,8 +94,12 @@ def ablation_sam(profile: Profile) -> Table:
         rows=tuple(rows),
         notes=(
             "Each optimizer at its authors' default radius (the docstrings say which), S2-SAM and "
-            "SAM at the paper's 0.05, ASAM at 0.5.",
-            "Gradients/step counts a forward pass without a backward pass as a third.",
+            "SAM at the paper's 0.05, ASAM at 0.5. AsyncSAM and F-SAM differ from SAM in the "
+            "direction alone, so they have its radius.",
+            "Late phase: ρ = 0 for the first nine tenths of the training. S2-SAM with ρ < 0 moves "
+            "down the old gradient instead of up; the random direction has S2-SAM's length.",
+            "Gradients/step is the mean over the run and counts a forward pass without a backward "
+            "pass as a third.",
             "Images/s and memory are of training processes that shared the machine with others; "
             "on a CPU memory is the process's peak, the data set and PyTorch included, over all "
             "runs that the process had trained. `make bench` measures both properly.",

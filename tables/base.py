@@ -12,6 +12,7 @@ __all__ = [
     "Cell",
     "Delta",
     "Entry",
+    "Interaction",
     "MeanDelta",
     "Row",
     "Table",
@@ -70,13 +71,22 @@ class MeanDelta:
 
 
 @dataclass(frozen=True)
+class Interaction:
+    """``first`` minus ``second``, two differences that share no run, paired by seed."""
+
+    first: Delta
+    second: Delta
+    published: float | None = None
+
+
+@dataclass(frozen=True)
 class Words:
     """What the records say in words, such as a verdict."""
 
     say: Callable[[Records], str]
 
 
-Entry = Cell | Delta | MeanDelta | Words
+Entry = Cell | Delta | MeanDelta | Interaction | Words
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ def text(summary: Summary, published: float | None = None, digits: int = 2) -> s
             shown = f"{summary.mean:.{digits}f}"
             if summary.std is not None:
                 shown += f" ± {summary.std:.{digits}f}"
+        lost["not as sparse as asked"] = summary.elsewhere
         counts = [str(summary.n), *(f"{n} {word}" for word, n in lost.items() if n)]
         shown += f" ({', '.join(counts)})"
     if published is not None:
@@ -112,6 +113,14 @@ def _state(table: Table, records: Records) -> list[str]:
     lost = [f"{counts[status]} {status}" for status in ("failed", "diverged") if counts[status]]
     state = f"{len(there)} of {len(wanted)} runs have a record"
     state += f" ({', '.join(lost)})." if lost else "."
+    elsewhere = [record for record in there if record.missed]
+    if elsewhere:
+        worst = max(elsewhere, key=lambda record: abs(record.missed))
+        state += (
+            f" {len(elsewhere)} of them missed the sparsity asked for by more than a layer's "
+            f"rounding, {worst.config.method.name} at {worst.config.sparsity:.2%} by "
+            f"{worst.missed:+.2%}."
+        )
     environments = [record.body["environment"] for record in there]
     uncommitted = sum(bool(e["dirty"]) or e["commit"] is None for e in environments)
     if uncommitted:
@@ -170,7 +179,7 @@ def latex(table: Table, records: Records, profile: Profile) -> str:
     """A ``booktabs`` tabular in a table float; the caption carries profile, legend and state."""
     grid = _grid(table, records, table.value, profile.evidence)
     lines = [_tex_line(table.headers), r"\midrule"]
-    for before, row in zip([grid[0], *grid], grid, strict=False):
+    for before, row in zip([*grid[:1], *grid], grid, strict=False):
         if row[0] != before[0] and len(table.rows[0].labels) > 1:
             lines.append(r"\addlinespace")  # between the groups that share a first label
         lines.append(_tex_line(row))
@@ -248,6 +257,7 @@ def csv(table: Table, records: Records, profile: Profile) -> str:
                     "missing": summary.missing,
                     "failed": summary.failed,
                     "diverged": summary.diverged,
+                    "not_as_sparse_as_asked": summary.elsewhere,
                     "published": entry.published if profile.evidence else None,
                     "runs": " ".join(c.fingerprint for c in getattr(entry, "runs", ())),
                 }

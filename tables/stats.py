@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from paper_repro.experiment.records import Record, Records
-from tables.base import Cell, Delta, MeanDelta
+from tables.base import Cell, Delta, Interaction, MeanDelta
 
 __all__ = ["Summary", "by_seed", "interval", "summarise"]
 
@@ -29,6 +29,7 @@ class Summary:
         low, high: 95 % t-interval of a difference's mean over seeds; None for fewer than two
             seeds, and for a mean of differences that do not have the same seeds.
         difference: whether this is a difference, shown with its sign.
+        elsewhere: finished runs that missed the sparsity asked for by more than rounding.
     """
 
     mean: float | None
@@ -40,9 +41,12 @@ class Summary:
     low: float | None = None
     high: float | None = None
     difference: bool = False
+    elsewhere: int = 0
 
 
-def summarise(entry: Cell | Delta | MeanDelta, records: Records, value: Value) -> Summary:
+def summarise(
+    entry: Cell | Delta | MeanDelta | Interaction, records: Records, value: Value
+) -> Summary:
     """Read an entry's records; nothing is filled in for those that are not there."""
     if isinstance(entry, Cell):
         found = _read(entry, records, value)
@@ -51,8 +55,15 @@ def summarise(entry: Cell | Delta | MeanDelta, records: Records, value: Value) -
         ours, theirs = (_read(c, records, value) for c in (entry.treatment, entry.baseline))
         pairs = list(by_seed(entry, records, value).values())
         return _summary(pairs, ours.absent + theirs.absent, difference=True)
+    if isinstance(entry, Interaction):
+        sides = [by_seed(delta, records, value) for delta in (entry.first, entry.second)]
+        both = [sides[0][seed] - sides[1][seed] for seed in sides[0] if seed in sides[1]]
+        cells = [c for d in (entry.first, entry.second) for c in (d.treatment, d.baseline)]
+        gone = sum((_read(c, records, value).absent for c in cells), Counter[str]())
+        return _summary(both, gone, difference=True)
     parts = [summarise(delta, records, value) for delta in entry.deltas]
     absent = Counter(_why_absent(part) for part in parts if part.mean is None)
+    absent["elsewhere"] = sum(part.elsewhere for part in parts)
     whole = _summary([p.mean for p in parts if p.mean is not None], absent, difference=True)
     # Rows of one seed share its initial weights and its order of the images, so they are no
     # independent samples, as seeds are: the interval is that of the seeds' means over the rows.
@@ -75,7 +86,10 @@ def by_seed(entry: Cell | Delta, records: Records, value: Value) -> dict[int, fl
 
 @dataclass(frozen=True)
 class _Found:
-    """A cell's values by seed, and how many runs have none, by reason."""
+    """A cell's values by seed, and how many runs have none, by reason.
+
+    Under ``elsewhere`` those that have one, but at another sparsity than asked.
+    """
 
     values: dict[int, float]
     absent: Counter[str]
@@ -88,6 +102,7 @@ def _read(cell: Cell, records: Records, value: Value) -> _Found:
         measured = None if record is None else (cell.value or value)(record)
         if measured is not None:
             found.values[config.seed] = measured
+            found.absent["elsewhere"] += bool(record is not None and record.missed)
         elif record is None or record.status == "finished":  # finished, but this not measured
             found.absent["missing"] += 1
         else:
@@ -114,6 +129,7 @@ def _summary(values: Sequence[float], absent: Counter[str], difference: bool = F
         low=low,
         high=high,
         difference=difference,
+        elsewhere=absent["elsewhere"],
     )
 
 

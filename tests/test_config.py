@@ -47,6 +47,10 @@ OTHER = {
     "precision": "bf16",
     "augment": False,
     "train_size": 5,
+    "init": "released",
+    "rho_start": 0.9,
+    "evaluate_every": 5,
+    "test_on": "wide",
 }
 
 
@@ -70,7 +74,7 @@ def test_the_fingerprint_covers_every_option():
 
 
 def test_an_option_younger_than_a_record_leaves_the_record_its_run(monkeypatch):
-    old = paper_run().to_dict()
+    old = {k: v for k, v in paper_run().to_dict().items() if k not in RunConfig.FIELD_BEFORE}
     assert old["method"]["distribution"] == "uniform"
     fingerprint = paper_run().fingerprint
     # As if the option had come later, and all runs before had been "erk".
@@ -84,6 +88,34 @@ def test_an_option_younger_than_a_record_leaves_the_record_its_run(monkeypatch):
     assert then.fingerprint == hashlib.sha256(canonical.encode()).hexdigest()[:16]
     assert paper_run().fingerprint == fingerprint != then.fingerprint
     assert RunConfig.from_dict(then.to_dict()) == then
+
+
+def test_a_field_younger_than_a_record_leaves_the_record_its_run():
+    younger = {"init", "rho_start", "evaluate_every", "test_on"}
+    assert set(RunConfig.FIELD_BEFORE) == younger
+    old = {k: v for k, v in paper_run().to_dict().items() if k not in RunConfig.FIELD_BEFORE}
+    then = RunConfig.from_dict(old)
+    assert (then.init, then.rho_start) == ("fan_in", 0.0)
+    assert then == paper_run()
+    canonical = json.dumps(old, sort_keys=True, separators=(",", ":"))
+    assert then.fingerprint == hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    # In what is written down it is said, and read back alike.
+    assert then.to_dict()["init"] == "fan_in"
+    for changes in (
+        {"init": "released"},
+        {"rho_start": 0.5},
+        {"evaluate_every": 2},
+        {"test_on": "wide"},
+    ):
+        new = paper_run(**changes)
+        assert new.fingerprint != then.fingerprint
+        assert RunConfig.from_dict(new.to_dict()) == new
+
+
+def test_fields_before_are_fields_of_the_right_type():
+    names = {f.name for f in dataclasses.fields(RunConfig)}
+    assert set(RunConfig.FIELD_BEFORE) <= names
+    paper_run(**RunConfig.FIELD_BEFORE)
 
 
 def test_options_before_are_options_of_the_right_type():
@@ -191,6 +223,11 @@ def test_what_is_no_config_is_refused_in_a_sentence(plain, said):
         ({"seed": -1}, "seed"),
         ({"seed": 2**32}, "seed"),
         ({"train_size": 0}, "train_size"),
+        ({"init": "zeros"}, "unknown init 'zeros'; known are fan_in, released"),
+        ({"rho_start": 1.5}, "rho_start must lie in"),
+        ({"rho_start": -0.1}, "rho_start must lie in"),
+        ({"rho_start": 0.5, "optimizer": OPTIMIZERS.spec("sgd")}, "sgd has no rho"),
+        ({"rho_start": 0.5, "optimizer": OPTIMIZERS.spec("saf")}, "saf has no rho"),
         ({"augment": 1}, "augment must be true or false"),
         ({"method": METHODS.spec("random", sparsity=1.0)}, "sparsity must be at least 0"),
         ({"method": METHODS.spec("random", sparsity=-0.1)}, "sparsity must be at least 0"),

@@ -46,7 +46,12 @@ def estimate(samples: np.ndarray, confidence: float) -> Estimate:
 
 
 def judge(left: Estimate, right: float) -> Verdict:
-    """``holds`` if the whole interval lies below ``right``, ``violated`` if above it."""
+    """``holds`` if the whole interval lies below ``right``, ``violated`` if above it.
+
+    A left side that overflowed is above every finite right side.
+    """
+    if not np.isfinite(left.mean):
+        return "violated"
     slack = _ROUNDING * max(abs(right), abs(left.mean)) + _FLOOR
     if left.high <= right + slack:
         return "holds"
@@ -55,13 +60,17 @@ def judge(left: Estimate, right: float) -> Verdict:
 
 @dataclass(frozen=True)
 class Cell:
-    """One comparison: a statement's two sides in one setting."""
+    """One comparison: a statement's two sides in one setting.
+
+    ``source`` names the runs behind it: cells at several T of the same runs share it.
+    """
 
     statement: str
     problem: str
     setting: Mapping[str, float]
     left: Estimate
     right: float
+    source: str = ""
 
     @property
     def ratio(self) -> float:
@@ -104,8 +113,18 @@ class Outcome:
 
     @property
     def runs(self) -> int:
-        """Number of independent runs behind all cells."""
-        return sum(cell.left.n for cell in self.cells)
+        """Number of independent runs behind all cells, those of several cells counted once."""
+        shared = {cell.source: cell.left.n for cell in self.cells if cell.source}
+        return sum(shared.values()) + sum(cell.left.n for cell in self.cells if not cell.source)
+
+    def worst_where(self, **above: float) -> Cell | None:
+        """The cell with the largest ratio among those whose settings exceed the values given."""
+        fitting = [
+            cell
+            for cell in self.cells
+            if all(cell.setting.get(name, 0.0) > value for name, value in above.items())
+        ]
+        return max(fitting, key=lambda cell: cell.ratio, default=None)
 
 
 def outcome(statement: str, cells: Sequence[Cell]) -> Outcome:

@@ -114,15 +114,16 @@ def orbit(
 ) -> tuple[np.ndarray, np.ndarray]:
     """|w| / rho and |grad F(w)|^2 / (L rho)^2 on a deterministic quadratic, late in the run.
 
-    Starts are random; each value is a run's mean over the last tenth of the steps; shape (runs,).
+    Starts are random, at a distance of about rho; each value is a run's mean over the second half
+    of the steps; shape (runs,).
     """
     hessian = np.diag(np.asarray(spectrum, dtype=float))
     problem = Quadratic(hessian, np.zeros(len(spectrum)))
     rng = np.random.default_rng(seed)
-    start = rng.standard_normal((runs, len(spectrum)))
+    start = rho * rng.standard_normal((runs, len(spectrum)))
     distance, squared, late = np.zeros(runs), np.zeros(runs), 0
     for moment in iterate(problem, "s2sam", start, steps, eta=eta, rho=rho, rng=rng):
-        if moment.t >= 0.9 * steps:
+        if moment.t >= 0.5 * steps:
             late += 1
             distance += np.linalg.norm(moment.w, axis=1) / rho
             squared += (problem.gradient(moment.w) ** 2).sum(axis=1)

@@ -1,6 +1,6 @@
 """Lemma 1 on many pairs of weights: random ones, and the pairs that make it tight."""
 
-__all__ = ["lemma_cells"]
+__all__ = ["Loss", "Pairs", "lemma_cells", "losses", "pairs"]
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,7 +26,15 @@ class Loss:
     axis: np.ndarray
 
 
-def _losses(rng: np.random.Generator, dim: int = 6) -> list[Loss]:
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of weights after one step: |w_{t+1} - w'_{t+1}|; shape (pairs,)."""
+
+    apart: np.ndarray
+
+
+def losses(rng: np.random.Generator, dim: int = 6) -> list[Loss]:
+    """Huber, robust regression and binary logistic regression, with exact L and B."""
     a = rng.standard_normal((2, dim))
     a *= 3 / np.linalg.norm(a, axis=1, keepdims=True)
 
@@ -51,7 +59,7 @@ def _losses(rng: np.random.Generator, dim: int = 6) -> list[Loss]:
     ]
 
 
-def _pairs(loss: Loss, rho: float, count: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+def pairs(loss: Loss, rho: float, count: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """w, w', e, e': half of them random, half along the loss's only curved direction."""
     dim = len(loss.axis)
     w = rng.standard_normal((count, dim)) * rng.choice([1e-3, 0.1, 1.0], size=(count, 1))
@@ -68,9 +76,9 @@ def _pairs(loss: Loss, rho: float, count: int, rng: np.random.Generator) -> tupl
 
 
 def _sides(
-    loss: Loss, eta: float, rho: float, lam: float, pairs: tuple[np.ndarray, ...]
+    loss: Loss, eta: float, rho: float, lam: float, points: tuple[np.ndarray, ...]
 ) -> Iterator[tuple[Statement, np.ndarray, np.ndarray]]:
-    w, other, e, e2 = pairs
+    w, other, e, e2 = points
     numbers = {
         "L": loss.L,
         "B": loss.B,
@@ -82,26 +90,26 @@ def _sides(
     for example in (0, 1):
         first = w - eta * (loss.gradient(w + e, 0) + lam * w)
         second = other - eta * (loss.gradient(other + e2, example) + lam * other)
-        left = np.linalg.norm(first - second, axis=1)
-        if example == 0:
-            statements = [printed.LEMMA1_EQUAL, corrected.LEMMA1]
-            if loss.convex and eta * (loss.L + 2 * lam) <= 2:
-                statements.append(corrected.LEMMA1_CONVEX)
-        else:
-            statements = [printed.LEMMA1_DIFFERENT, corrected.LEMMA1_OTHER]
+        stepped = Pairs(np.linalg.norm(first - second, axis=1))
+        equal = example == 0
+        statements = [printed.LEMMA1_EQUAL if equal else printed.LEMMA1_DIFFERENT]
+        statements += [corrected.LEMMA1 if equal else corrected.LEMMA1_OTHER]
+        if equal and loss.convex:
+            statements.append(corrected.LEMMA1_CONVEX)
         for statement in statements:
-            yield statement, left, statement.value(**numbers)
+            if statement.admits(**numbers):
+                yield statement, statement.left.measure(stepped), statement.value(**numbers)
 
 
 def lemma_cells(count: int, seed: int) -> list[Cell]:
     """One cell per loss, eta, rho, lambda and statement: its worst pair out of ``count``."""
     rng = np.random.default_rng(seed)
     found = []
-    for loss in _losses(rng):
+    for loss in losses(rng):
         for ratio, rho, decay in product((0.1, 0.5, 1.0), (0.01, 0.1), (0.0, 0.1, 2.0)):
             eta, lam = ratio / (loss.L * (1 + decay)), decay * loss.L
-            pairs = _pairs(loss, rho, count, rng)
-            for statement, left, right in _sides(loss, eta, rho, lam, pairs):
+            points = pairs(loss, rho, count, rng)
+            for statement, left, right in _sides(loss, eta, rho, lam, points):
                 worst = int(np.argmax(left / np.maximum(right, 1e-12)))
                 value = float(left[worst])
                 setting = {"eta": eta, "rho": rho, "lambda": lam, "L": loss.L}

@@ -14,21 +14,26 @@ __all__ = [
     "THEOREM1",
 ]
 
-from sympy import Integer
+from sympy import Eq, Integer
 
-from theory.statements import Statement
+from theory.statements import Assumption, Left, Statement
 from theory.symbols import F0, B, L, T, delta, eta, lam, mu, n, rho, sigma
 
-_AVERAGE = r"\frac1T\sum_{t<T}\mathbb{E}\|\nabla F(w_t)\|^2"
-_LIPSCHITZ = r"$\ell$ is $B$-Lipschitz and $L$-smooth"
-_EXCESS = r"\mathbb{E}[F(w_R)]-F(w^*)"
+_AVERAGE = Left(r"\frac1T\sum_{t<T}\mathbb{E}\|\nabla F(w_t)\|^2", lambda record: record.gradient)
+_APART = Left(r"\|w_{t+1}-w'_{t+1}\|", lambda pair: pair.apart)
+_EXCESS = Left(r"\mathbb{E}[F(w_R)]-F(w^*)", lambda sets: sets.regularized)
+_LIPSCHITZ = Assumption(
+    r"$\ell$ is $B$-Lipschitz and $L$-smooth", properties=("lipschitz", "example smooth")
+)
+_PL = Assumption(r"$F$ is $\mu$-PL")
+_DECAY = Assumption(r"$\lambda=2L$", Eq(lam, 2 * L))
 
 LEMMA1_EQUAL = Statement(
     name="lemma1_equal_printed",
     title="Lemma 1, equal samples",
     where='paper, Lemma 1 (printed with "=" in place of "<=")',
     assumptions=(_LIPSCHITZ,),
-    left=r"\|w_{t+1}-w'_{t+1}\|",
+    left=_APART,
     right=(1 + eta * L - eta * lam) * delta + 2 * eta * rho,
 )
 
@@ -37,7 +42,7 @@ LEMMA1_DIFFERENT = Statement(
     title="Lemma 1, different samples",
     where='paper, Lemma 1 (printed with "=" in place of "<=")',
     assumptions=(_LIPSCHITZ,),
-    left=r"\|w_{t+1}-w'_{t+1}\|",
+    left=_APART,
     right=(1 - eta * lam) * delta + 2 * eta * B,
 )
 
@@ -45,7 +50,7 @@ THEOREM1 = Statement(
     name="theorem1_printed",
     title="Theorem 1, main text",
     where='paper, Theorem 1 ("where A is SGD")',
-    assumptions=(_LIPSCHITZ, r"variance at most $\sigma^2$", r"$F$ is $\mu$-PL", r"$\lambda=2L$"),
+    assumptions=(_LIPSCHITZ, Assumption(r"variance at most $\sigma^2$"), _PL, _DECAY),
     left=_EXCESS,
     right=F0 / (mu * eta * T) + eta * (L + lam) * sigma**2 / (2 * mu) + (6 * B + 1) / n,
 )
@@ -72,7 +77,7 @@ APPENDIX_EXCESS = Statement(
     name="theorem1_appendix_printed",
     title="Theorem 1, appendix form for S2-SAM",
     where="paper, Appendix C",
-    assumptions=(_LIPSCHITZ, r"$F$ is $\mu$-PL", r"$\lambda=2L$"),
+    assumptions=(_LIPSCHITZ, _PL, _DECAY),
     left=_EXCESS,
     right=F0 / (mu * eta * T)
     + (rho + eta * (L + lam) * B**2) / (2 * mu)

@@ -1,12 +1,18 @@
-"""A statement of the theory: one inequality with named constants, printable and computable."""
+"""A statement of the theory: one inequality with named constants, printable and computable.
 
-__all__ = ["Statement", "lookup"]
+Its assumptions and its left side are executable as well as its right side, so that a check uses
+what the statement says and not a second wording of it: ``Statement.admits`` decides a setting,
+``Statement.largest_step`` is the step size at the edge of what is admitted, ``Left.measure`` reads
+the left side off a run, and ``theory.assumptions`` tests what is assumed of a problem.
+"""
+
+__all__ = ["UNREAD", "Assumption", "Left", "Statement", "evaluate", "lookup"]
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import sympy
@@ -19,13 +25,91 @@ def _harmonic(number: np.ndarray) -> np.ndarray:
     return digamma(number + 1) + np.euler_gamma
 
 
+def _sorted(expr: sympy.Expr) -> list[sympy.Symbol]:
+    return sorted(expr.free_symbols, key=lambda symbol: symbol.name)
+
+
 @cache
 def _compiled(right: sympy.Expr) -> Callable[..., Any]:
-    symbols = sorted(right.free_symbols, key=lambda symbol: symbol.name)
+    symbols = _sorted(right)
     # sympy prints harmonic(T) as a sum without parentheses: a factor binds to one term only.
     right = right.replace(sympy.harmonic, sympy.Function("harmonic_number"))
     modules = [{"harmonic_number": _harmonic}, "numpy", "scipy"]
     return sympy.lambdify(symbols, right, modules=modules)
+
+
+def _number(expr: sympy.Expr, numbers: Mapping[str, Any]) -> float:
+    """``expr`` in numbers; a division by 0 gives infinity (no decay, no bound from it)."""
+    values = [np.float64(numbers[symbol.name]) for symbol in _sorted(expr)]
+    with np.errstate(divide="ignore"):
+        return float(_compiled(expr)(*values))
+
+
+def evaluate(expr: sympy.Expr, numbers: Mapping[str, Any]) -> np.ndarray:
+    """``expr`` in numbers, broadcast; ``numbers`` names every symbol in it."""
+    values = [np.asarray(numbers[symbol.name], dtype=float) for symbol in _sorted(expr)]
+    return np.asarray(_compiled(expr)(*values), dtype=float)
+
+
+_EDGE = 1e-9  # relative: a step size computed as the edge itself counts as admitted
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """Something that a statement needs.
+
+    Args:
+        text: in LaTeX-flavoured Markdown; by default the condition itself.
+        condition: a sympy relation between the constants, or true where it is not about those.
+        properties: what is assumed of the problem, by the names of ``theory.assumptions``.
+    """
+
+    text: str = ""
+    condition: Any = sympy.true
+    properties: tuple[str, ...] = ()
+
+    def shown(self) -> str:
+        """What reports print: the text, or else the condition that is decided."""
+        return self.text or f"${sympy.latex(self.condition)}$"
+
+    def holds(self, **numbers: Any) -> bool:
+        """Whether the condition is met, up to a relative 1e-9; False if a constant is unknown."""
+        if self.condition == sympy.true:
+            return True
+        names = {symbol.name for symbol in self.condition.free_symbols}
+        if names - set(numbers):
+            return False
+        low, high = (_number(side, numbers) for side in (self.condition.lhs, self.condition.rhs))
+        slack = _EDGE * max(abs(low), abs(high))
+        if isinstance(self.condition, sympy.Eq):
+            return abs(low - high) <= slack
+        if isinstance(self.condition, sympy.Le):
+            return low <= high + slack
+        if isinstance(self.condition, sympy.StrictGreaterThan):
+            return low > high + slack
+        if isinstance(self.condition, sympy.StrictLessThan):
+            return low < high - slack
+        raise ValueError(f"cannot decide the condition {self.condition}")
+
+
+@dataclass(frozen=True)
+class Left:
+    """A left side: how it is printed, and how it is read off a run.
+
+    ``measure`` takes what the module that runs it hands over (``theory.grid.Record`` for the
+    optimization bounds) and returns one number a run.
+    """
+
+    latex: str
+    measure: Callable[[Any], np.ndarray]
+
+
+def _unread(run: Any) -> np.ndarray:
+    raise ValueError("this left side is a placeholder")
+
+
+UNREAD = Left("", _unread)
+"""Stands where a left side plays no role: runs depend on a statement's assumptions only."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +120,57 @@ class Statement:
         name: identifier, unique among all statements.
         title: one line for people.
         where: where it is printed, or which statement it corrects.
-        assumptions: what it needs, in LaTeX-flavoured Markdown.
-        left: the left side, in LaTeX.
+        assumptions: what it needs.
+        left: the left side.
         right: the right side, a sympy expression in the constants of ``theory.symbols``.
+        schedule: of step and radius; "radius": rho_t = sqrt(c / t); "both": also
+            eta_t = eta / sqrt(t + 1).
     """
 
     name: str
     title: str
     where: str
-    assumptions: tuple[str, ...]
-    left: str
+    assumptions: tuple[Assumption, ...]
+    left: Left
     right: sympy.Expr
+    schedule: Literal["constant", "radius", "both"] = "constant"
 
     @property
     def constants(self) -> tuple[str, ...]:
         """Names of the constants on the right side, sorted."""
         return tuple(sorted(symbol.name for symbol in self.right.free_symbols))
+
+    @property
+    def properties(self) -> tuple[str, ...]:
+        """What is assumed of the problem, by the names of ``theory.assumptions``."""
+        return tuple(dict.fromkeys(p for a in self.assumptions for p in a.properties))
+
+    def admits(self, **numbers: Any) -> bool:
+        """Whether the conditions on the constants are met; False if one that is needed is missing.
+
+        Args:
+            **numbers: one value for each constant that is known.
+        """
+        if any(name not in numbers for name in self.constants):
+            return False
+        return all(assumption.holds(**numbers) for assumption in self.assumptions)
+
+    def largest_step(self, **numbers: float) -> float:
+        """The largest step size that the conditions admit.
+
+        Raises:
+            ValueError: no condition bounds eta, or a constant that one needs is missing.
+        """
+        limits = [
+            a.condition.rhs
+            for a in self.assumptions
+            if isinstance(a.condition, sympy.Le) and a.condition.lhs.name == "eta"
+        ]
+        missing = sorted({x.name for limit in limits for x in limit.free_symbols} - set(numbers))
+        if not limits or missing:
+            reason = f"no value given for {', '.join(missing)}" if limits else "nothing bounds eta"
+            raise ValueError(f"{self.name}: no largest step, {reason}")
+        return min(_number(limit, numbers) for limit in limits)
 
     def value(self, **numbers: Any) -> np.ndarray:
         """The right side in numbers; every argument is broadcast.
@@ -93,7 +212,7 @@ class Statement:
 
     def latex(self) -> str:
         """The inequality in LaTeX."""
-        return f"{self.left} \\le {sympy.latex(self.right, order='rev-lex')}"
+        return f"{self.left.latex} \\le {sympy.latex(self.right, order='rev-lex')}"
 
 
 def lookup(statements: Iterable[Statement], name: str) -> Statement:

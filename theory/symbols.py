@@ -7,6 +7,7 @@ __all__ = [
     "Fstar",
     "L",
     "T",
+    "a",
     "beta",
     "c",
     "delta",
@@ -15,6 +16,7 @@ __all__ = [
     "lam",
     "mu",
     "n",
+    "r",
     "rho",
     "sigma",
     "wnorm",
@@ -28,6 +30,7 @@ T, n, k = symbols("T n k", positive=True, integer=True)
 F0, Fstar = symbols("F_0 F_*", real=True)
 delta = Symbol("delta", nonnegative=True)
 wnorm = Symbol("w", nonnegative=True)
+a, r = Symbol("a", positive=True), Symbol("r", nonnegative=True)
 
 CONSTANTS: dict[Symbol, str] = {
     L: "smoothness: the gradient is L-Lipschitz [loss / weight^2]",
@@ -46,4 +49,6 @@ CONSTANTS: dict[Symbol, str] = {
     Fstar: "infimum of the objective [loss]",
     delta: "distance of two weight vectors [weight]; in PAC-Bayes: the failure probability [1]",
     wnorm: "norm of the weights [weight]",
+    a: "step times curvature, eta h [1]",
+    r: "radius times curvature, rho h, of the unnormalised perturbation rho g [1]",
 }

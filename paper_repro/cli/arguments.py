@@ -11,6 +11,7 @@ from paper_repro.config import PRECISIONS
 from paper_repro.engine import ENGINES
 from paper_repro.experiment.profiles import PROFILES
 from paper_repro.models import MODELS
+from paper_repro.models.init import INITS
 from paper_repro.optim import OPTIMIZERS
 from paper_repro.sparse import METHODS
 
@@ -98,6 +99,10 @@ def parser() -> argparse.ArgumentParser:
         "--precision", metavar="NAME", help=f"of the arithmetic, one of {', '.join(PRECISIONS)}"
     )
     run.add_argument("--train-size", type=int, help="use only so many training images")
+    run.add_argument("--init", metavar="NAME", help=f"starting weights, {' or '.join(INITS)}")
+    run.add_argument(
+        "--rho-start", type=float, help="fraction of the training with ρ = 0 first (late phase)"
+    )
     run.add_argument("--threads", type=int, help="instead of the profile's")
     run.add_argument(
         "--option",

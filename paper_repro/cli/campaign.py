@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from paper_repro.errors import UserError
 from paper_repro.experiment.archive import export_records, import_records
-from paper_repro.experiment.campaign import Campaign, plan
+from paper_repro.experiment.campaign import Campaign, unusable_data
+from paper_repro.experiment.cost import Cost
 from paper_repro.experiment.mps import multi_process_service
-from paper_repro.experiment.profiles import profile
+from paper_repro.experiment.plan import Plan, Question, plan
+from paper_repro.experiment.profiles import Profile, profile
+from paper_repro.experiment.records import Records, read
 from paper_repro.experiment.runs import Workplace
 from paper_repro.registry import Registry, Spec
 
-__all__ = ["add_commands", "run_campaign", "run_export", "run_import"]
+__all__ = ["add_commands", "listing", "outlook", "run_campaign", "run_export", "run_import"]
+
+#: What is undecided at a profile, given the records; of some tables, or of all (None).
+Asks = Callable[[Profile, Records, Collection[str] | None], list[Question]]
+
+_SHOWN = 20  # runs of a plan
 
 
 def add_commands(
@@ -31,10 +41,14 @@ def add_commands(
         "campaign",
         parents=[folders, sized, training],
         help="train as many missing records as fit into a time",
-        description="Train the missing records of all tables, the most telling ones first, for a "
-        "number of minutes; call it again to go on.",
+        description="Train the missing records, those first that narrow the undecided claims most "
+        "per core-hour, for a number of minutes; call it again to go on.",
     )
-    campaign.add_argument("--minutes", type=float, required=True, help="that it may take in all")
+    campaign.add_argument("--minutes", type=float, help="that it may take in all")
+    campaign.add_argument(
+        "--tables", nargs="+", default=[], metavar="NAME", help="only what these tables want"
+    )
+    campaign.add_argument("--dry-run", action="store_true", help="show the plan and train nothing")
     campaign.add_argument(
         "--jobs", type=_jobs, metavar="N|auto", default=None, help="processes (default: measured)"
     )
@@ -72,25 +86,112 @@ def _jobs(text: str) -> int | None:
     return jobs
 
 
-def run_campaign(options: argparse.Namespace, place: Workplace, tables: Registry) -> int:
-    """Exit status 0, or 1 if a run failed."""
-    if not (math.isfinite(options.minutes) and options.minutes > 0):
-        raise UserError(f"minutes must be a number above 0, not {options.minutes}")
-    size, seconds = profile(options.profile), 60 * options.minutes
-    runs = {name: tables.build(Spec(name), profile=size).runs() for name in tables}
-    campaign = Campaign(plan(runs, size), place)
-    for sentence in campaign.unusable.values():
-        print(f"left out: {sentence}")
-    if not campaign.todo:
-        print(f"{size.name}: every record is there.")
-        return 0
-    print(f"{size.name}: {len(campaign.todo)} runs to train, {options.minutes:g} minutes.")
-    sys.stdout.flush()
+def run_campaign(
+    options: argparse.Namespace, place: Workplace, tables: Registry, questions: Asks
+) -> int:
+    """Exit status 0, or 1 if a run failed.
+
+    Args:
+        options: the command line's.
+        place: where to train.
+        tables: the table definitions.
+        questions: what is undecided at a profile, of some tables or of all.
+    """
+    size = profile(options.profile)
+    if options.minutes is None and not options.dry_run:
+        raise UserError("a campaign needs --minutes, or --dry-run to see its plan")
+    minutes = math.inf if options.minutes is None else options.minutes
+    if options.minutes is not None and not (math.isfinite(minutes) and minutes > 0):
+        raise UserError(f"minutes must be a number above 0, not {minutes}")
     if options.mps and place.device == "cpu":
         raise UserError("MPS shares an NVIDIA GPU; this campaign trains on the CPU")
+    order, asked = _plan(options, place, size, tables, questions)
+    if not order.steps:
+        print(f"{size.name}: every record is there.")
+        return 0
+    length = "" if minutes == math.inf else f", {minutes:g} minutes"
+    print(f"{size.name}: {len(order.steps)} runs to train{length}.")
+    # On a GPU hours are not known, only their proportions.
+    hours = minutes / 60 * (os.cpu_count() or 1) if place.device == "cpu" else math.inf
+    for line in outlook(order, asked, hours):
+        print(line)
+    sys.stdout.flush()
+    if options.dry_run:
+        for line in listing(order):
+            print(line)
+        return 0
+    campaign = Campaign(order.configs, place)
     sharing = multi_process_service(place.runs / "mps") if options.mps else nullcontext()
     with sharing:
-        return _train(options, campaign, seconds)
+        return _train(options, campaign, 60 * minutes)
+
+
+def _plan(
+    options: argparse.Namespace,
+    place: Workplace,
+    size: Profile,
+    tables: Registry,
+    questions: Asks,
+) -> tuple[Plan, list[Question]]:
+    """The plan of what can be trained here, and the questions that it is to decide."""
+    names = list(dict.fromkeys(options.tables or tables))
+    wanted = {name: list(tables.build(Spec(name), profile=size).runs()) for name in names}
+    every = [config for runs in wanted.values() for config in runs]
+    problems = unusable_data(every, place)
+    for sentence in problems.values():
+        print(f"left out: {sentence}")
+    usable = {name: [c for c in runs if c.dataset not in problems] for name, runs in wanted.items()}
+    if problems and not any(usable.values()):
+        raise UserError(next(iter(problems.values())))
+    asked = [
+        q
+        for q in questions(size, place.records, options.tables or None)
+        if not any(c.dataset in problems for seed in q.seeds for c in seed)
+    ]
+    records = place.records
+    folder = place.results / size.name
+    there = (read(path) for path in sorted(folder.glob("*.json")))
+    return plan(asked, usable, size, records.done, Cost(place, there)), asked
+
+
+def outlook(order: Plan, asked: Sequence[Question], hours: float) -> list[str]:
+    """What a plan is expected to decide, question by question, the soonest first.
+
+    Each question's next look, or the last that it reaches in the time, and what it would show.
+
+    Args:
+        order: the plan.
+        asked: the questions.
+        hours: core-hours that there are; infinite where that is not known.
+    """
+    lines = []
+    for q in asked:
+        now = order.there[q.name]
+        goal = next((look for look in q.looks if look > now), None)
+        if goal is not None and hours != math.inf:
+            reached = order.seeds_after(q.name, hours)
+            goal = max([look for look in q.looks if look <= reached], default=goal)
+            goal = max(goal, next(look for look in q.looks if look > now))
+        need = None if goal is None else order.hours_until(q.name, goal)
+        if goal is None or need is None:
+            continue
+        soon = need <= hours < math.inf
+        when = f"after {need:.1f} core-hours" + (", in this campaign" if soon else "")
+        says = f": {shown}" if (shown := q.expects(goal)) else ""
+        lines.append((need, f"  {q.name}\n    n = {now} -> {goal} {when}{says}"))
+    total = sum(step.hours for step in order.steps)
+    head = f"What it would decide, of a plan of {total:.1f} core-hours in all:"
+    return [head, *(line for _, line in sorted(lines))] if lines else []
+
+
+def listing(order: Plan) -> list[str]:
+    """The first runs of a plan, one a line."""
+    lines = [f"First {min(_SHOWN, len(order.steps))} of {len(order.steps)} runs, in core-hours:"]
+    for step in order.steps[:_SHOWN]:
+        why = step.question.split(":")[0] if step.question else "tables"
+        decay = f", weight decay {step.config.weight_decay:g}"
+        lines.append(f"  {step.hours:8.2f}  {step.config}{decay}, for {why}")
+    return lines
 
 
 def _train(options: argparse.Namespace, campaign: Campaign, seconds: float) -> int:

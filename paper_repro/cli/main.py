@@ -89,6 +89,8 @@ def _run(options: argparse.Namespace) -> int:
         f"sparsity {sparsity['masked_layers']:.2%} of the masked layers "
         f"({sparsity['overall']:.2%} overall), {speed['images_per_second']:.0f} images/s"
     )
+    if record.missed:
+        print(f"The sparsity asked for, {config.sparsity:.2%}, was missed by {record.missed:+.2%}.")
     return 0
 
 
@@ -113,7 +115,7 @@ def _train(config: RunConfig, place: Workplace) -> Record:
 def _config(options: argparse.Namespace) -> RunConfig:
     size = profile(options.profile)
     given = dict(_assignment(text) for text in options.option)
-    optimizer = OPTIMIZERS.spec(options.optimizer, **_for(OPTIMIZERS, options.optimizer, given))
+    optimizer = size.optimizer(options.optimizer, **_for(OPTIMIZERS, options.optimizer, given))
     known = {*OPTIMIZERS.defaults(options.optimizer), *METHODS.defaults(options.method)}
     for name in given:
         if name not in known:
@@ -122,12 +124,9 @@ def _config(options: argparse.Namespace) -> RunConfig:
                 f"there are {', '.join(sorted(known)) or 'none'}"
             )
     method = _method(size, options.method, options.sparsity, _for(METHODS, options.method, given))
-    given_too = {
-        "epochs": options.epochs,
-        "precision": options.precision,
-        "train_size": options.train_size,
-    }
-    settings = {name: value for name, value in given_too.items() if value is not None}
+    names = ("epochs", "precision", "train_size", "init", "rho_start")
+    given_too = {name: getattr(options, name) for name in names}
+    chosen = {name: value for name, value in given_too.items() if value is not None}
     config = size.config(
         options.dataset,
         "resnet32x2",
@@ -135,7 +134,7 @@ def _config(options: argparse.Namespace) -> RunConfig:
         optimizer,
         options.seed,
         options.multiplier,
-        **settings,
+        **chosen,
     )
     return config if options.model is None else replace(config, model=options.model)
 
@@ -205,6 +204,13 @@ def _status(options: argparse.Namespace) -> int:
     for sentence in damaged:
         _say(sentence, 2)
     return 2 if damaged else 0
+
+
+def _campaign(options: argparse.Namespace) -> int:
+    tables = _tables()
+    from tables.worth import questions
+
+    return run_campaign(options, _place(options), tables, questions)
 
 
 def _tables() -> Registry:
@@ -312,7 +318,7 @@ _COMMANDS = {
     "sweep": _sweep,
     "table": _show_table,
     "status": _status,
-    "campaign": lambda options: run_campaign(options, _place(options), _tables()),
+    "campaign": _campaign,
     "export": lambda options: run_export(options, _place(options)),
     "import": lambda options: run_import(options, _place(options)),
 }

@@ -29,6 +29,7 @@ def load(
     cache: Path | None = None,
     device: torch.device | str = "cpu",
     train_size: int | None = None,
+    keep_rest: bool = False,
 ) -> Dataset:
     """A data set on ``device``.
 
@@ -39,11 +40,12 @@ def load(
         cache: where decoded images are kept; by default in the user's cache.
         device: where the tensors live.
         train_size: keep this many training images, from the front; by default all.
+        keep_rest: keep the others as ``spare``.
 
     Raises:
         UserError: for an unknown name, data that is missing or damaged, or a bad ``train_size``.
     """
     data: Dataset = DATASETS.build(DATASETS.spec(name), root=root, cache=cache)
     if train_size is not None:
-        data = data.prefix(train_size)
+        data = data.prefix(train_size, keep_rest)
     return data.to(device)

@@ -40,6 +40,7 @@ class Dataset:
         std: likewise.
         pad: zero pixels added at each border before the random crop.
         flip: whether mirroring an image keeps its label.
+        spare: training images that are left out, where they were asked to be kept for testing.
     """
 
     #: What it is trained for: the name of one of ``paper_repro.train.TASKS``.
@@ -53,6 +54,7 @@ class Dataset:
     std: tuple[float, ...]
     pad: int
     flip: bool
+    spare: Split | None = None
 
     @property
     def channels(self) -> int:
@@ -64,10 +66,13 @@ class Dataset:
         return self.train.images.shape[1]
 
     def to(self, device: torch.device | str) -> Dataset:
-        return replace(self, train=self.train.to(device), test=self.test.to(device))
+        spare = None if self.spare is None else self.spare.to(device)
+        return replace(self, train=self.train.to(device), test=self.test.to(device), spare=spare)
 
-    def prefix(self, train_size: int) -> Dataset:
+    def prefix(self, train_size: int, keep_rest: bool = False) -> Dataset:
         """The same data with only the first ``train_size`` training images.
+
+        With ``keep_rest`` the others are ``spare``.
 
         Raises:
             UserError: if there are not that many, or the number is not positive.
@@ -79,4 +84,6 @@ class Dataset:
             )
         # A copy, so that the images left out do not stay in memory behind a view.
         kept = Split(self.train.images[:train_size].clone(), self.train.labels[:train_size].clone())
-        return replace(self, train=kept)
+        left = self.train.images[train_size:], self.train.labels[train_size:]
+        spare = Split(left[0].clone(), left[1].clone()) if keep_rest and len(left[1]) else None
+        return replace(self, train=kept, spare=spare)

@@ -8,8 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from paper_repro.engine.backward import backward
+from paper_repro.engine.bound import Bound
+from paper_repro.engine.buffers import Buffers, Size
 from paper_repro.engine.build import library
-from paper_repro.engine.emit import Buffers, Emitter, Size
+from paper_repro.engine.forward import forward
 from paper_repro.engine.layout import Layout
 from paper_repro.engine.lower import Unit, check_image, lower
 from paper_repro.engine.program import Call, Program
@@ -115,15 +118,15 @@ class SparseNet(nn.Module):
     def _forget(self) -> None:
         self._generation += 1
         self._programs: dict[str, Program] = {}
-        self._emitter: Emitter | None = None
+        self._bound: Bound | None = None
 
     def _program(self, name: str) -> Program:
         """``train``, ``eval``, ``back`` or ``open``, made at its first use after a change."""
-        if self._emitter is None or self._addresses() != self._known:
+        if self._bound is None or self._addresses() != self._known:
             self._forget()
             self._known = self._addresses()
             self.gradients = torch.zeros(len(self.layout))
-            self._emitter = Emitter(
+            self._bound = Bound(
                 self.network,
                 self.model,
                 self.activations,
@@ -134,13 +137,13 @@ class SparseNet(nn.Module):
             )
         if name not in self._programs:
             if name in ("train", "eval"):
-                made = self._emitter.forward(train=name == "train")
+                made = forward(self._bound, train=name == "train")
             elif name == "open":
                 shapes = self.layout.shapes
                 self.dense = {n: torch.zeros(shapes[n]) for n in self.layout.active}
-                made = self._emitter.backward(self.dense)
+                made = backward(self._bound, self.dense)
             else:
-                made = self._emitter.backward()
+                made = backward(self._bound)
             self._programs[name] = made
         return self._programs[name]
 
@@ -245,6 +248,11 @@ class SparseNet(nn.Module):
         for name, p in self.model.named_parameters():
             gradient = self.flat.grad
             p.grad = None if gradient is None else self.layout.unpack(gradient, name)
+
+    def perturbation(self, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+        """What the weights stand off the exact w, dense, by parameter."""
+        epsilon = self.flat.detach() - exact(optimizer, self.flat).detach()
+        return self.layout.unpack_all(epsilon)
 
     def adopt(self, layout: Layout) -> None:
         """Go on with another layout, to which the weights and their gradient are moved."""

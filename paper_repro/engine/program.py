@@ -28,6 +28,7 @@ class Kind(IntEnum):
     MAXPOOL = 11
     MAXPOOL_BACK = 12
     GATHER = 13
+    WGRAD_SUM = 14
 
 
 class Mode(IntEnum):

@@ -94,16 +94,24 @@ def faster(
 
 
 def images_per_second(
-    config: RunConfig, place: Workplace, jobs: int, seconds: float, until: float | None = None
+    config: RunConfig,
+    place: Workplace,
+    jobs: int,
+    seconds: float,
+    until: float | None = None,
+    threads: int | None = None,
 ) -> float | None:
-    """What ``jobs`` processes train together; None if one of them fails or is not ready in time."""
+    """What ``jobs`` processes train together; None if one of them fails or is not ready in time.
+
+    Each has ``threads`` threads, by default its share of the processor's cores.
+    """
 
     def patience() -> float:
         left = math.inf if until is None else until - time.monotonic()
         return min(_PATIENCE, max(_HURRIED, left))
 
     context = multiprocessing.get_context("spawn")
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = threads or max(1, (os.cpu_count() or 1) // jobs)
     workers: list[tuple[Any, Connection]] = []
     try:
         for _ in range(jobs):

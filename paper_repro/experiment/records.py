@@ -36,6 +36,14 @@ class Record:
         """Test accuracy (%) after the ``last`` epoch or of the ``best`` one; None if unfinished."""
         return self.body["accuracy"][which] if self.status == "finished" else None
 
+    @property
+    def missed(self) -> float:
+        """By how much the sparsity reached misses what was asked; 0 within a layer's rounding.
+
+        In records that do not say so it is not known, and 0.
+        """
+        return float(self.body.get("sparsity", {}).get("missed") or 0.0)
+
 
 class Records:
     """The records under one folder: ``<folder>/<profile>/<fingerprint>.json``."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import gc
 import json
+import math
 import resource
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,8 +80,17 @@ class Workplace:
 
 
 @functools.lru_cache(maxsize=2)
-def _load(name: str, root: Path | None, cache: Path, device: str, train_size: int | None) -> Any:
-    return datasets.load(name, root=root, cache=cache, device=device, train_size=train_size)
+def _load(
+    name: str, root: Path | None, cache: Path, device: str, train_size: int | None, keep_rest: bool
+) -> Any:
+    return datasets.load(
+        name,
+        root=root,
+        cache=cache,
+        device=device,
+        train_size=train_size,
+        keep_rest=keep_rest,
+    )
 
 
 def prepare(configs: Iterable[RunConfig], place: Workplace) -> None:
@@ -183,7 +193,14 @@ def _done(config: RunConfig, place: Workplace, need_weights: bool) -> Record | N
 def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress) -> Record:
     folder = place.folder(config)
     write_json(folder / "config.json", config.to_dict())
-    data = _load(config.dataset, place.data, place.runs / "cache", place.device, config.train_size)
+    data = _load(
+        config.dataset,
+        place.data,
+        place.runs / "cache",
+        place.device,
+        config.train_size,
+        config.test_on == "wide",
+    )
     device = torch.device(place.device)
     if device.type == "cuda":
         gc.collect()  # what an earlier run left in reference cycles is none of this one's memory
@@ -209,6 +226,7 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
         "engine": trainer.engine,
         **({"engine_reason": trainer.engine_reason} if trainer.engine_reason else {}),
         **({"instruction_set": best()} if trainer.net is not None else {}),
+        "arithmetic": trainer.arithmetic,
     }
     if state is not None:
         _resume(trainer, state, checkpoint)
@@ -278,7 +296,8 @@ def _measured(trainer: Trainer, reason: str | None) -> dict[str, Any]:
     # Some methods are denser than asked until late in the training: their best epoch is the best
     # of those in which the network was as sparse as in the end.
     score, unit = trainer.task.score, trainer.task.unit
-    final = [line[score] for line in curve if line["sparsity"] == curve[-1]["sparsity"]]
+    scored = [line for line in curve if score in line]
+    final = [line[score] for line in scored if line["sparsity"] == scored[-1]["sparsity"]]
     seconds = sum(line["seconds"] for line in curve)
     samples = len(curve) * trainer.steps_per_epoch * trainer.config.batch_size
     device = trainer.device
@@ -290,13 +309,14 @@ def _measured(trainer: Trainer, reason: str | None) -> dict[str, Any]:
     return {
         "reason": reason,
         "accuracy": {
-            "last": curve[-1][score] if curve else None,
+            "last": scored[-1][score] if scored else None,
             "best": max(final, default=None),
         },
         "sparsity": {
             "asked": trainer.config.sparsity,
             "masked_layers": masks.sparsity(),
             "overall": masks.sparsity(overall=True),
+            "missed": trainer.method.missed(trainer.config.sparsity),
         },
         "layer_densities": masks.densities(),
         "method_facts": trainer.method.facts(),
@@ -304,14 +324,20 @@ def _measured(trainer: Trainer, reason: str | None) -> dict[str, Any]:
         "speed": {
             "seconds": seconds,
             f"{unit}_per_second": samples / seconds if seconds else None,
-            "gradients_per_step": getattr(trainer.optimizer, "gradients_per_step", 1.0),
-            "forwards_per_step": getattr(trainer.optimizer, "extra_forwards", 0.0),
+            # Means over the run, whose ρ may have been 0 for a part of it.
+            "gradients_per_step": _mean(curve, "gradients_per_step", trainer.cost()[0]),
+            "forwards_per_step": _mean(curve, "forwards_per_step", trainer.cost()[1]),
         },
         "memory": memory,
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "curve": curve,
     }
+
+
+def _mean(curve: Sequence[Mapping[str, Any]], name: str, otherwise: float) -> float:
+    """Over the epochs, those of which a checkpoint does not say it counted with ``otherwise``."""
+    return math.fsum(line.get(name, otherwise) for line in curve) / max(1, len(curve))
 
 
 def _flops(trainer: Trainer) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
+from paper_repro.measure.effective_perturbation import ROUNDINGS, effective_perturbation
 from paper_repro.optim import exact
 from paper_repro.sparse import Masks
 from paper_repro.sparse.scoring import undisturbed
@@ -28,7 +30,8 @@ def diagnose(
     rho: float = 0.05,
     iterations: int = 10,
     loss_fn: Callable[..., Tensor] = cross_entropy,
-) -> dict[str, float]:
+    standing: Mapping[str, Tensor] | None = None,
+) -> dict[str, Any]:
     r"""Compare, on one batch and at the exact weights w, where S2-SAM and SAM would look.
 
     S2-SAM's direction is the gradient that the last step left in ``p.grad`` (taken on another
@@ -44,12 +47,19 @@ def diagnose(
         generator: of the random direction and the power iteration's start, on the model's device.
         rho: the length ρ, in the units of a weight.
         iterations: of the power method.
+        standing: ε that the network trains at, by parameter, where the optimizer does not hold the
+            parameters themselves (see ``paper_repro.engine``).
         loss_fn: ``loss_fn(outputs, targets)``.
 
     Returns:
         ``cosine``: of S2-SAM's and SAM's direction. ``rise_s2sam``, ``rise_sam``,
         ``rise_random``: :math:`L(w + \rho d) - L(w)` in nats along each direction. ``sharpness``:
-        the Hessian's largest eigenvalue over the active weights.
+        the Hessian's largest eigenvalue over the active weights. ``effective``: by precision but
+        float32, where all of it does, how much of the training's perturbation arrives in the
+        forward pass, as :func:`paper_repro.measure.effective_perturbation.effective_perturbation`
+        has it: ``changed``, ``cosine`` and ``ratio`` over all weights, and ``layers``, each one's
+        ``changed``. The perturbation is the one that the parameters stand at, if they do; else
+        SAM's, with this batch's gradient.
     """
     inputs, targets = batch
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -79,9 +89,43 @@ def diagnose(
                 )
             }
         sharpness = largest_eigenvalue(loss, weights, factors, generator, iterations)
+    if standing is not None and any(e.any() for e in standing.values()):
+        ascent: Mapping[str, Tensor] = standing
+    else:
+        zeros = [torch.zeros_like(g) for g in gradient]
+        ascent = dict(zip(named, _shifted(zeros, gradient, rho), strict=True))
+    effective = {
+        name: _effective(model, optimizer, masks, ascent, name)
+        for name in ROUNDINGS
+        if name != "float32"
+    }
     norms = _norm(previous) * _norm(gradient)
     cosine = float(_dot(previous, gradient) / norms) if norms > 0 else 0.0
-    return {"cosine": cosine, **rises, "sharpness": sharpness}
+    return {"cosine": cosine, **rises, "sharpness": sharpness, "effective": effective}
+
+
+def _effective(
+    model: nn.Module,
+    optimizer: Optimizer,
+    masks: Masks,
+    ascent: Mapping[str, Tensor],
+    precision: str,
+) -> dict[str, Any]:
+    stands = any(not torch.equal(exact(optimizer, p), p) for p in model.parameters())
+    found = effective_perturbation(
+        model,
+        optimizer,
+        epsilon=None if stands else ascent,
+        masks=masks,
+        precision=precision,
+    )
+    overall = found.overall
+    return {
+        "changed": overall.changed,
+        "cosine": overall.cosine,
+        "ratio": overall.ratio,
+        "layers": {name: share.changed for name, share in found.layers.items()},
+    }
 
 
 def largest_eigenvalue(

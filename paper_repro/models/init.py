@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
 from torch import nn
 
-__all__ = ["kaiming_"]
+__all__ = ["INITS", "kaiming_", "released_"]
 
 
 def kaiming_(network: nn.Module) -> None:
@@ -16,3 +19,26 @@ def kaiming_(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight)
+
+
+def released_(network: nn.Module) -> None:
+    """Draw starting weights as the networks of the authors' released code do.
+
+    Convolutions from N(0, 2 / fan_out), linear layers (the classifier) from N(0, 0.01²) with bias
+    0, in module order; fan_out is a filter's area times the output channels, also where a
+    convolution is grouped. Convolutions' biases and batch norm keep PyTorch's defaults.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.01)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+#: How a network's weights are drawn, by the name that a run's config gives it. Every network draws
+#: itself by ``kaiming_`` when it is made.
+INITS: Mapping[str, Callable[[nn.Module], None]] = MappingProxyType(
+    {"fan_in": kaiming_, "released": released_}
+)

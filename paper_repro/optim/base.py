@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -93,11 +93,15 @@ class Perturbing(Optimizer):
         self.param_groups = base.param_groups
         self.state = base.state
 
-    @staticmethod
-    def _check(group: dict[str, Any]) -> None:
+    #: Whether ρ may be negative.
+    signed_rho: ClassVar[bool] = False
+
+    def _check(self, group: dict[str, Any]) -> None:
         rho = group.get("rho", 0.0)
-        if not (isinstance(rho, int | float) and math.isfinite(rho) and rho >= 0.0):
-            raise UserError(f"rho must be a finite number >= 0, not {rho}")
+        finite = isinstance(rho, int | float) and math.isfinite(rho)
+        if not finite or (rho < 0.0 and not self.signed_rho):
+            wanted = "a finite number" if self.signed_rho else "a finite number >= 0"
+            raise UserError(f"rho must be {wanted}, not {rho}")
         if group.get("maximize"):  # uphill would then be where the objective is better
             raise UserError(
                 "sharpness-aware optimizers minimize: negate the loss instead of maximize=True"
@@ -127,6 +131,15 @@ class Perturbing(Optimizer):
             for name, value in self._settings.items():
                 group.setdefault(name, value)
         self.base.__setstate__({"state": self.state, "param_groups": self.param_groups})
+
+    def cost(self) -> tuple[float, float]:
+        """Gradients, and forward passes without one, of the steps taken as the groups are now.
+
+        Where ρ is 0 in all of them the step is the base optimizer's.
+        """
+        if any(group.get("rho", 1.0) for group in self.param_groups):
+            return self.gradients_per_step, self.extra_forwards
+        return 1.0, 0.0
 
     def extra_state(self) -> dict[str, Any]:
         """State that is no parameter's (counters, generators), for the checkpoint."""
@@ -204,7 +217,7 @@ def radius_over_norm(rho: float, norm: Tensor, dtype: torch.dtype) -> Tensor:
     float32: ‖g‖ below 1e-40, all of whose entries are subnormal).
     """
     scale = rho / norm
-    usable = torch.isfinite(norm) & (scale <= torch.finfo(dtype).max)
+    usable = torch.isfinite(norm) & (scale.abs() <= torch.finfo(dtype).max)
     scale = torch.where(usable, scale, torch.zeros_like(scale))
     # In the parameters' own type, which the fused foreach kernels insist on, unless that is a
     # 16-bit one, whose rounding of the factor would show in the radius.

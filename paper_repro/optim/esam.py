@@ -43,6 +43,9 @@ class ESAM(Perturbing):
     The step needs a :class:`paper_repro.optim.Closure`; batch-norm statistics move only in its
     first pass, on the whole batch.
 
+    Do not use it under bfloat16 autocast unawares: an ε below bfloat16's resolution arrives
+    distorted (see :class:`paper_repro.optim.S2SAM` for numbers measured with its ε).
+
     Args:
         base: the optimizer that takes the step.
         rho: radius ρ >= 0. At 0 the wrapper is the base optimizer, bit for bit.

@@ -39,6 +39,9 @@ class LookSAM(Perturbing):
     move only in the first call. g_v lies in ``state[p]["g_v"]``, so a sparse method zeroes what it
     drops there too. A parameter that had no gradient at the last look is stepped with g alone.
 
+    Do not use it under bfloat16 autocast unawares: an ε below bfloat16's resolution arrives
+    distorted (see :class:`paper_repro.optim.S2SAM` for numbers measured with its ε).
+
     Args:
         base: the optimizer that takes the step.
         rho: radius ρ >= 0 of SAM's perturbation. At 0 the wrapper is the base optimizer.

@@ -45,7 +45,9 @@ class SAF(Perturbing):
             optimizer, bit for bit.
         tau: temperature τ > 0.
         delay: epochs E >= 1 back to the outputs compared with.
-        start: epochs of plain training first; less than E counts as E.
+        start: epochs of plain training first; less than E counts as E. The authors' default,
+            ``kl_start_epoch = 5``, is start = 6: their epochs count from 0, and the term begins in
+            the one after.
     """
 
     extra_buffers = 0.0
@@ -56,7 +58,7 @@ class SAF(Perturbing):
         lam: float = 0.3,
         tau: float = 5.0,
         delay: int = 3,
-        start: int = 5,
+        start: int = 6,
     ) -> None:
         super().__init__(base)
         if not (lam >= 0 and tau > 0 and delay >= 1 and start >= 0):
@@ -136,7 +138,7 @@ def reference(
     lam: float = 0.3,
     tau: float = 5.0,
     delay: int = 3,
-    start: int = 5,
+    start: int = 6,
 ) -> Iterator[list[Tensor]]:
     """SAF around SGD, written for reading: yields w_1, w_2, ... for ever.
 

@@ -44,6 +44,9 @@ class SAM(Perturbing):
     belongs after the second pass. Where the scaler may skip the step, call :meth:`eval` after it:
     it returns to w if the step was skipped and does nothing otherwise.
 
+    Do not use it under bfloat16 autocast unawares: an ε below bfloat16's resolution arrives
+    distorted (see :class:`paper_repro.optim.S2SAM` for numbers measured with its ε).
+
     Args:
         base: the optimizer that takes the step.
         rho: radius ρ >= 0 of the perturbation. At 0 the second pass is left out.

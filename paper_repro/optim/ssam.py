@@ -44,6 +44,9 @@ class SSAM(Perturbing):
     Both gradients of a step are complete: the sparse perturbation saves no time on today's
     hardware. The closure is called twice; batch-norm statistics move only the first time.
 
+    Do not use it under bfloat16 autocast unawares: an ε below bfloat16's resolution arrives
+    distorted (see :class:`paper_repro.optim.S2SAM` for numbers measured with its ε).
+
     Args:
         base: the optimizer that takes the step.
         rho: radius ρ >= 0 of the perturbation before the mask. At 0 the wrapper is the base

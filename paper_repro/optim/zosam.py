@@ -42,6 +42,9 @@ class ZOSAM(Perturbing):
     The step needs a :class:`paper_repro.optim.Closure`. Batch-norm statistics move in the pass
     that takes the gradient, at the perturbed weights.
 
+    Do not use it under bfloat16 autocast unawares: an ε below bfloat16's resolution arrives
+    distorted (see :class:`paper_repro.optim.S2SAM` for numbers measured with its ε).
+
     Args:
         base: the optimizer that takes the step.
         rho: radius ρ >= 0. At 0 the wrapper is the base optimizer, bit for bit.

@@ -15,7 +15,7 @@ from paper_repro.sparse import METHODS
 from paper_repro.sparse.channels import channel_groups, channel_masks
 from paper_repro.sparse.distribution import kept_dense, layer_counts
 from paper_repro.sparse.masks import Masks
-from paper_repro.sparse.method import DynamicMethod
+from paper_repro.sparse.method import REGROWN_BEFORE, DynamicMethod, check_regrown
 from paper_repro.sparse.select import keep_largest, keep_largest_globally
 
 __all__ = ["Chase"]
@@ -40,7 +40,8 @@ class Chase(DynamicMethod):
        :math:`N (1 + \tfrac{b}{2}(1 + \cos(\pi p)))`.
 
     From ``stop`` on the network has exactly N weights, and an update moves a fraction of them that
-    falls along a cosine from α at the training's start to 0.005 at its end. The update takes the
+    falls along a cosine from α at the training's start to 0.005 at its end. What is grown starts
+    from 0, a position pruned in the same update too, as in the authors' code. The update takes the
     place of the optimizer's step, since it needs the dense gradient. What is left is a narrower
     network that is sparse within its channels; :func:`paper_repro.sparse.compact` narrows it.
 
@@ -67,11 +68,15 @@ class Chase(DynamicMethod):
         stop: fraction of the training at which channels are fixed and the memory bound is 0.
         memory_bound: b, at least 0, relative to the weights asked for.
         alpha: α, in (0, 1].
+        regrown: ``zero`` or ``keep``: what a position pruned and grown in the same update starts
+            from, 0 or its value and momentum.
         seed: of the initial masks.
 
     Raises:
         UserError: for options out of range, or a model without removable channels.
     """
+
+    OPTION_BEFORE = REGROWN_BEFORE
 
     replaces_step = True
 
@@ -89,6 +94,7 @@ class Chase(DynamicMethod):
         stop: float = 130 / 160,
         memory_bound: float = 0.5,
         alpha: float = 0.5,
+        regrown: str = "zero",
         seed: int = 0,
     ) -> None:
         if updates < 1 or not 0 <= stop <= 1 or memory_bound < 0 or not 0 < alpha <= 1:
@@ -110,6 +116,7 @@ class Chase(DynamicMethod):
         self.end = min(stop * total_steps, last)
         self.memory_bound = memory_bound
         self.alpha = alpha
+        self.regrown = check_regrown(regrown)
         self.remove = round(channel_sparsity * sum(g.size for g in self.groups))
         self.minimum = {
             g.name: max(1, int(minimum_ratio * (1 - channel_sparsity) * g.size))
@@ -146,9 +153,10 @@ class Chase(DynamicMethod):
         space = {name: room[name] & ~kept[name] for name in kept}
         grow = self.target + extra - sum(int(k.count_nonzero()) for k in kept.values())
         grow = min(grow, sum(int(s.count_nonzero()) for s in space.values()))
-        grown = keep_largest_globally(
-            {name: self.gradient(name).abs() for name in space}, grow, space
-        )
+        scores = {name: self.gradient(name).abs() for name in space}
+        if self.regrown == "zero":
+            self.prune(kept)
+        grown = keep_largest_globally(scores, grow, space)
         return {name: kept[name] | grown[name] for name in kept}
 
     def _prune(self, active: Mapping[str, Tensor], keep: int) -> dict[str, Tensor]:

@@ -158,7 +158,8 @@ class CHEX(DynamicMethod):
 
     def _share(self, alive: Mapping[str, Tensor]) -> dict[str, int]:
         """Channels to keep in each group, by the global ranking of the channels in use."""
-        scale = {g.name: self._scale(g).clone() for g in self.groups}
+        # Of weights that overflowed too some must be kept: the loss ends the run, not this.
+        scale = {g.name: self._scale(g).nan_to_num(0.0) for g in self.groups}
         for name, s in scale.items():
             s[torch.where(alive[name], s, -1.0).argmax()] = math.inf  # no group dies out
         chosen = keep_largest_globally(scale, self.keep, alive)
@@ -204,6 +205,12 @@ class CHEX(DynamicMethod):
         super().load_state_dict(state)
         for name, tensor in self.memory.items():
             tensor.copy_(state["memory"][name])
+
+    def missed(self, asked: float) -> float:
+        """As elsewhere, but of channels, which is what ``sparsity`` counts here."""
+        total = sum(group.size for group in self.groups)
+        off = 1 - sum(int(k.count_nonzero()) for k in self.kept().values()) / total - asked
+        return off if round(abs(off) * total, 3) > 1 else 0.0
 
     def facts(self) -> dict[str, Any]:
         return {

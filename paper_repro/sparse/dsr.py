@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,9 +15,17 @@ from paper_repro.sparse.masks import Masks
 from paper_repro.sparse.method import DynamicMethod
 from paper_repro.sparse.select import keep_largest, keep_largest_globally, keep_random
 
-__all__ = ["DSR", "apportion"]
+__all__ = ["DSR", "SCHEDULES", "apportion"]
 
 TOLERANCE = 0.1
+#: By name: P and where the period doubles, as fractions of the training. 100,000 steps are the
+#: authors' 200 epochs of CIFAR-10 in batches of 100.
+SCHEDULES: Mapping[str, tuple[float, tuple[float, ...]]] = MappingProxyType(
+    {
+        "cifar10": (100 / 100_000, (25 / 200, 80 / 200, 140 / 200)),
+        "imagenet": (1000 / 125_000, (0.25, 0.5, 0.75)),
+    }
+)
 
 
 @METHODS.register("dsr")
@@ -27,8 +36,9 @@ class DSR(DynamicMethod):
     grown, each layer's share in proportion to the weights it has left, at random among those that
     were inactive before (never where one was just pruned), so the total never changes while
     layers grow and shrink. Then h is doubled if fewer than 0.9 N were pruned and halved if more
-    than 1.1 N. Updates follow the optimizer's step, after every P, 2P, 4P and 8P steps in the four
-    quarters of the training.
+    than 1.1 N. Updates follow the optimizer's step, after every P, 2P, 4P and 8P steps in four
+    parts of the training, which are the authors' for CIFAR-10 (from epochs 0, 25, 80 and 140 of
+    200, with P = 100 steps) or for ImageNet (quarters, with P = 1000 steps).
 
     Beyond the paper: a layer's largest weight is never pruned, since a layer without weights would
     never get any back; and no more are pruned than there are positions to grow at.
@@ -39,8 +49,9 @@ class DSR(DynamicMethod):
         sparsity: pruned fraction, in [0, 1), of the masked layers together.
         total_steps: optimizer steps of the whole training.
         distribution: of the initial masks; see :func:`paper_repro.sparse.layer_counts`.
-        period: P, in steps, or as a fraction of the training if below 1; the default is the
-            published 1000 steps in a training of 125,000.
+        schedule: ``cifar10`` or ``imagenet``: where the period doubles.
+        period: P, in steps, or as a fraction of the training if below 1; None for the schedule's
+            own: 100 of 100,000 steps for CIFAR-10, 1000 of 125,000 for ImageNet.
         fraction: N as a fraction of the active weights, in (0, 1).
         threshold: initial h, in the units of a weight.
         stop: fraction of the training after which the topology is fixed.
@@ -50,6 +61,8 @@ class DSR(DynamicMethod):
         UserError: for options out of range.
     """
 
+    OPTION_BEFORE = MappingProxyType({"schedule": "imagenet"})
+
     def __init__(
         self,
         model: nn.Module,
@@ -58,12 +71,19 @@ class DSR(DynamicMethod):
         sparsity: float,
         total_steps: int,
         distribution: str = "uniform",
-        period: float = 0.008,
+        schedule: str = "cifar10",
+        period: float | None = None,
         fraction: float = 0.1,
         threshold: float = 1e-3,
         stop: float = 0.95,
         seed: int = 0,
     ) -> None:
+        if schedule not in SCHEDULES:
+            raise UserError(
+                f"unknown schedule {schedule!r} of DSR; known are {', '.join(SCHEDULES)}"
+            )
+        default, self.doublings = SCHEDULES[schedule]
+        period = default if period is None else period
         if period <= 0 or not 0 < fraction < 1 or threshold <= 0 or not 0 <= stop <= 1:
             raise UserError(
                 "DSR needs period > 0, fraction in (0, 1), threshold > 0 and stop in [0, 1], "
@@ -79,8 +99,8 @@ class DSR(DynamicMethod):
         self.masks = Masks(model, optimizer, self.random_masks(counts))
 
     def period_after(self, done: int) -> int:
-        """Steps between updates once ``done`` steps are taken: it doubles every quarter."""
-        return self.period * 2 ** (4 * done // self.total_steps)
+        """Steps between updates once ``done`` steps are taken."""
+        return self.period * 2 ** sum(done >= x * self.total_steps for x in self.doublings)
 
     def due(self, t: int) -> bool:
         done = t + 1

@@ -96,6 +96,16 @@ class SparseMethod(ABC):
         self.masks.load_state_dict(state["masks"])
         self.generator.set_state(state["generator"].cpu())
 
+    def missed(self, asked: float) -> float:
+        """The sparsity reached minus the one asked for; 0 where only a layer's rounding differs.
+
+        Reached is that of the masked layers or of all prunable ones, whichever comes closer: a
+        distribution is of one or of the other. Rounding is up to one weight of each layer.
+        """
+        masked = sum(w.numel() for w in self.masks.weights.values())
+        off = min((self.masks.sparsity(overall) - asked for overall in (False, True)), key=abs)
+        return off if round(abs(off) * masked, 3) > len(self.masks) else 0.0
+
     def facts(self) -> dict[str, Any]:
         """What a record should say of this run beside its masks, e.g. topology updates made."""
         return {}

@@ -16,8 +16,8 @@ LossFn = Callable[[Tensor, Tensor], Tensor]
 
 
 @contextlib.contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Inside, run the model in training mode as you like.
+def undisturbed(model: nn.Module, training: bool = True) -> Iterator[None]:
+    """Inside, run the model in training mode, or in evaluation mode, as you like.
 
     Afterwards its buffers (batch-norm statistics), each module's mode, its gradients and the
     global random state are as they were.
@@ -28,7 +28,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     devices = [p.device for p in model.parameters() if p.device.type == "cuda"][:1]
     try:
         with torch.random.fork_rng(devices=devices):
-            model.train()
+            model.train(training)
             yield
     finally:
         with torch.no_grad():
@@ -41,11 +41,14 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
 
 def weight_gradients(
-    model: nn.Module, loss_fn: LossFn, batch: tuple[Tensor, Tensor]
+    model: nn.Module, loss_fn: LossFn, batch: tuple[Tensor, Tensor], training: bool = True
 ) -> dict[str, Tensor]:
-    """Gradient of the batch's loss with respect to every prunable weight, by name."""
+    """Gradient of the batch's loss with respect to every prunable weight, by name.
+
+    Not in ``training`` mode, batch norm normalises by its running statistics.
+    """
     weights = prunable(model)
     images, labels = batch
-    with undisturbed(model), torch.enable_grad():
+    with undisturbed(model, training), torch.enable_grad():
         gradients = torch.autograd.grad(loss_fn(model(images), labels), list(weights.values()))
     return dict(zip(weights, gradients, strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -15,19 +16,24 @@ from paper_repro.engine import ENGINES, SparseNet, attach, checkpoint, obstacle,
 from paper_repro.errors import UserError
 from paper_repro.measure.diagnostics import churn, diagnose
 from paper_repro.measure.flops import training_flops
-from paper_repro.optim import OPTIMIZERS, Closure, Perturbing
+from paper_repro.optim import OPTIMIZERS, Closure, LatePhase, Perturbing
 from paper_repro.sparse import METHODS, SparseMethod
 from paper_repro.sparse.method import BatchRequest
 from paper_repro.train import TASKS
 from paper_repro.train.graph import CAPTURABLE, GraphedStep
+from paper_repro.train.precision import arithmetic, autocast, float32_as
 from paper_repro.train.schedule import cosine
 from paper_repro.train.task import Task
 
 __all__ = ["Diverged", "Trainer"]
 
 
+#: A mean training loss, in nats, that no training comes back from; chance is at log(classes).
+HOPELESS = 1e4
+
+
 class Diverged(Exception):
-    """A loss is no longer finite: a result of the run, not a fault of the program."""
+    """A loss is not finite or beyond hope: a result of the run, not a fault of the program."""
 
 
 class Trainer:
@@ -73,6 +79,8 @@ class Trainer:
         self.config = config
         self.task: Task = TASKS[data.task](config, data)
         self.device = self.task.device
+        #: What is really computed in: the config's precision, as far as the device has it.
+        self.arithmetic = arithmetic(config.precision, self.device)
         self.steps_per_epoch = self.task.steps_per_epoch
         self.total_steps = self.steps_per_epoch * config.epochs
         if self.device.type == "cuda":
@@ -88,7 +96,11 @@ class Trainer:
             seed=config.seed,
             total_steps=self.total_steps,
         )
-        self.method = self._sparsify(parent)
+        self._late: LatePhase | None = None
+        if config.rho_start:
+            self._late = LatePhase(self.optimizer, round(config.rho_start * self.total_steps))
+        with self._float32():
+            self.method = self._sparsify(parent)
         if isinstance(self.optimizer, Perturbing):
             self.optimizer.adopt(self.method.masks)
         self.compiled = compile
@@ -98,6 +110,7 @@ class Trainer:
         self.macs = self.task.macs(self.model)
         self._loss_sum = torch.zeros((), device=self.device)
         self._t = 0
+        self._cost = [0.0, 0.0]  # of the epoch's steps: gradients, forward passes alone
         self.graphed = graph and self.task.replayable and config.optimizer.name in CAPTURABLE
         self._graphed: GraphedStep | None = None
         if self.graphed:
@@ -190,26 +203,29 @@ class Trainer:
         return self.epoch == self.config.epochs
 
     def run_epoch(self) -> dict[str, Any]:
-        """Train one epoch and evaluate; returns its line of the curve.
+        """Train one epoch and, where it is due, evaluate; returns its line of the curve.
 
         Raises:
-            Diverged: the epoch's mean training loss, or the test loss, is not finite.
+            Diverged: the epoch's mean training loss, or the test loss, is not finite, or the
+                training loss exceeds ``HOPELESS``.
         """
         masks_before = self.method.masks.state_dict() if self.diagnostics else {}
         started = time.perf_counter()
         loss, metrics = self.train_epoch()
         seconds = time.perf_counter() - started
-        if not math.isfinite(loss):
+        if not loss <= HOPELESS:
             raise Diverged(f"the training loss became {loss} in epoch {self.epoch + 1}")
         samples = self.steps_per_epoch * self.config.batch_size
-        gradients = getattr(self.optimizer, "gradients_per_step", 1.0)
-        # A forward pass alone is a third of a gradient.
-        gradients += getattr(self.optimizer, "extra_forwards", 0.0) / 3
+        gradients, forwards = (cost / self.steps_per_epoch for cost in self._cost)
         # Counted at the epoch's final masks.
         densities = self.method.masks.densities()
-        self.training_flops += samples * training_flops(self.macs, densities, gradients)
-        scores = self.evaluate()
-        if not math.isfinite(scores["test_loss"]):
+        # A forward pass alone is a third of a gradient.
+        work = training_flops(self.macs, densities, gradients + forwards / 3)
+        self.training_flops += samples * work
+        last = self.epoch + 1 == self.config.epochs
+        due = last or (self.epoch + 1) % self.config.evaluate_every == 0
+        scores = self.evaluate() if due else {}
+        if due and not math.isfinite(scores["test_loss"]):
             raise Diverged(f"the test loss became {scores['test_loss']} in epoch {self.epoch + 1}")
         self.epoch += 1
         line: dict[str, Any] = {
@@ -221,30 +237,36 @@ class Trainer:
             "sparsity": self.method.masks.sparsity(),
             "seconds": seconds,
             f"{self.task.unit}_per_second": samples / seconds,
+            "gradients_per_step": gradients,
+            "forwards_per_step": forwards,
         }
         if self.diagnostics:
             line["diagnostics"] = self._diagnose(masks_before)
         self.curve.append(line)
         return line
 
-    def _diagnose(self, masks_before: Mapping[str, Tensor]) -> dict[str, float]:
+    def _diagnose(self, masks_before: Mapping[str, Tensor]) -> dict[str, Any]:
         # A generator of its own, so that training draws the same numbers as without.
         seed = self.config.seed * 1_000_003 + self.epoch
         generator = torch.Generator(device=self.device).manual_seed(seed)
         batch = self.task.scoring_batch(BatchRequest(self.config.batch_size), generator)
-        rho = self.optimizer.param_groups[0].get("rho") or 0.05
+        rho = abs(self.optimizer.param_groups[0].get("rho") or 0.05)
         masks = self.method.masks
+        standing = None
         if self.net is not None:
             self.net.publish(self.optimizer)
-        measured = diagnose(
-            self.model,
-            self.optimizer,
-            masks,
-            batch,
-            generator,
-            rho,
-            loss_fn=self.task.plain_loss_fn,
-        )
+            standing = self.net.perturbation(self.optimizer)
+        with self._float32():
+            measured = diagnose(
+                self.model,
+                self.optimizer,
+                masks,
+                batch,
+                generator,
+                rho,
+                loss_fn=self.task.plain_loss_fn,
+                standing=standing,
+            )
         return {**measured, "rho": rho, "churn": churn(masks_before, masks.state_dict())}
 
     def train_epoch(self) -> tuple[float, dict[str, float]]:
@@ -258,15 +280,23 @@ class Trainer:
         self._scored.train()
         steps = self.task.begin_epoch(self.generator)
         self._t = self.epoch * self.steps_per_epoch
+        self._cost = [0.0, 0.0]
         # Kept on the device: reading a number at every step would make the host wait for it.
         self._loss_sum.zero_()
         return steps
 
     def step(self, index: Tensor) -> None:
         """One training step on the samples ``index``; nothing in it waits for the device."""
+        with self._float32():
+            self._step(index)
+
+    def _step(self, index: Tensor) -> None:
         lr = cosine(self._t, self.total_steps, self.config.lr, self.config.lr_min)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+        if self._late is not None and self._late.at(self._t) and self._graphed is not None:
+            self._graphed.reset()  # the recording has the old ρ in it
+        self._cost = [total + now for total, now in zip(self._cost, self.cost(), strict=True)]
         if self._graphed is not None:
             self._graphed(index)
         else:
@@ -274,6 +304,10 @@ class Trainer:
             self.optimizer.step(closure)
             self._count(closure)
         self._t += 1
+
+    def cost(self) -> tuple[float, float]:
+        """Gradients, and forward passes without one, of a step as ρ is now."""
+        return self.optimizer.cost() if isinstance(self.optimizer, Perturbing) else (1.0, 0.0)
 
     def _closure(self, index: Tensor) -> Closure:
         return self.task.closure(
@@ -289,8 +323,10 @@ class Trainer:
         self.task.count(closure)
 
     def _autocast(self) -> torch.autocast:
-        enabled = self.config.precision == "bf16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+        return autocast(self.arithmetic, self.device)
+
+    def _float32(self) -> AbstractContextManager[None]:
+        return float32_as(self.arithmetic, self.device)
 
     def evaluate(self) -> Mapping[str, float]:
         """The task's metrics of the unperturbed weights, ``test_loss`` among them."""
@@ -298,7 +334,7 @@ class Trainer:
         if wrapped:
             self.optimizer.eval()
         try:
-            with self._autocast():
+            with self._float32(), self._autocast():
                 return self.task.evaluate(self._scored)
         finally:
             if wrapped:

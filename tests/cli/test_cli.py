@@ -12,6 +12,7 @@ from workplaces import made_body, tiny, workplace
 from paper_repro import progress
 from paper_repro.cli import arguments
 from paper_repro.cli import main as cli
+from paper_repro.errors import UserError
 from paper_repro.experiment.runs import execute
 from paper_repro.experiment.sweep import Outcome
 from paper_repro.files import exclusive
@@ -52,7 +53,7 @@ RIGL = ("run", "--method", "rigl", "--sparsity", "0.9", "--epochs", "1")
         (("run", "--multiplier", "-1"), "multiplier must be a number above 0, not -1.0"),
         (("run", "--method", "nope"), "unknown sparse method 'nope'; known are chase, chex"),
         (("run", "--optimizer", "nope"), "unknown optimizer 'nope'; known are"),
-        (("run", "--profile", "huge"), "unknown profile 'huge'; known are smoke, cpu, paper"),
+        (("run", "--profile", "huge"), "unknown profile 'huge'; known are smoke, cpu, "),
         (("run", "--dataset", "imagenet"), "nothing that stands for 'imagenet'; it has cifar10"),
         (("run", "--method", "rigl", "--sparsity", "1"), "sparsity must be at least 0 and below"),
         (("run", "--method", "lt", "--sparsity", "1"), "sparsity must be at least 0 and below"),
@@ -66,7 +67,10 @@ RIGL = ("run", "--method", "rigl", "--sparsity", "0.9", "--epochs", "1")
         ((*RIGL, "--option", "rho"), "an option is written name=value, not 'rho'"),
         ((*RIGL, "--option", "rho=wide"), "rho of optimizer 's2sam' must be a number"),
         ((*RIGL, "--option", "rho=nan"), "must be finite, not nan"),
-        ((*RIGL, "--option", "rho=-1"), "rho must be a finite number >= 0"),
+        ((*RIGL, "--optimizer", "sam", "--option", "rho=-1"), "rho must be a finite number >= 0"),
+        ((*RIGL, "--init", "zeros"), "unknown init 'zeros'; known are fan_in, released"),
+        ((*RIGL, "--rho-start", "2"), "rho_start must lie in [0, 1]"),
+        ((*RIGL, "--optimizer", "sgd", "--rho-start", "0.5"), "sgd has no rho"),
         ((*RIGL, "--option", "distribution=even"), "unknown distribution 'even'"),
         ((*RIGL, "--device", "cuda:99"), "the device 'cuda:99' cannot be used"),
         ((*RIGL, "--device", "meta"), "the device 'meta' cannot be used"),
@@ -221,6 +225,14 @@ def test_a_training_is_lengthened_by_a_multiplier():
     assert config_of(*longer).epochs == 34  # of 20
     assert config_of(*longer, "--profile", "paper").epochs == 272
     assert config_of(*longer[:-2]) == config_of(*longer[:-1], "1")
+
+
+def test_the_precision_is_the_profiles_or_the_one_asked_for():
+    dense = ("run", "--profile")
+    assert config_of(*dense, "paper").precision == "tf32"
+    assert config_of(*dense, "paper", "--precision", "bf16").precision == "bf16"
+    with pytest.raises(UserError, match="unknown precision 'fp8'; known are float32, tf32, bf16"):
+        config_of(*dense, "paper", "--precision", "fp8")
 
 
 def test_a_sparsity_is_reached_by_as_many_rounds_as_the_ratio_takes():

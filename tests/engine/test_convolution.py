@@ -169,19 +169,25 @@ def test_weight_gradient_at_active_positions_and_at_all(problem, everywhere, thr
     found = torch.full((len(positions),), torch.nan)
     n = [0, outputs, h, w, inputs * (height + 2) * source_row, layer.stride * source_row]
     n += [layer.stride, outputs * (h + 2) * row, (h + 2) * row, row]
-    machine.run(
-        Kind.WGRAD,
-        n,
-        [torch.full((machine.blocks(batch), count), torch.nan)],
-        x=machine.put(x, border=True),
-        y=(machine.put(above, border=True), row + block),
-        ptr=ptr,
-        off=off,
-        w=found,
-        stats=torch.full((threads, count, machine.lanes), torch.nan),
-        batch=batch,
-        threads=threads,
-    )
+    # The gradient lies in a buffer of each thread's, where a block's takes the place of the last.
+    padded = machine.empty(threads * block, outputs, h, w, border=True)
+    one, zero = torch.ones(outputs), torch.zeros(outputs)
+    held = machine.put(above, border=False)
+    parts = torch.full((machine.blocks(batch), count), torch.nan)
+    pattern = {"ptr": ptr, "off": off}
+    sums = torch.full((threads, count, machine.lanes), torch.nan)
+    source = machine.put(x, border=True)
+    operations = [
+        (Kind.NORM_BACK, [outputs, h, w], [one, zero, zero], {"x": held, "y": held, "o": padded}),
+        (
+            Kind.WGRAD,
+            n,
+            [parts],
+            {"x": source, "y": (padded, row + block), "stats": sums, **pattern},
+        ),
+        (Kind.WGRAD_SUM, [len(positions)], [parts], {"w": found}),
+    ]
+    machine.run_all(operations, batch, threads)
 
     def by_torch(x, above):
         weight = torch.zeros(layer.weight.shape, dtype=torch.float64, requires_grad=True)

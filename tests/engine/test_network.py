@@ -207,10 +207,10 @@ def test_the_perturbation_arrives(storage):
 
     def read():
         logits = net.eval()(images)
-        emitter = net._emitter
-        assert emitter.weights.data_ptr() == net.flat.data_ptr()
+        bound = net._bound
+        assert bound.weights.data_ptr() == net.flat.data_ptr()
         net.train()
-        return emitter.weights.clone(), logits
+        return bound.weights.clone(), logits
 
     at_u, logits_at_u = read()
     optimizer.eval()

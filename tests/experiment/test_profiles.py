@@ -1,10 +1,12 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
 
 from paper_repro import models
 from paper_repro.errors import UserError
 from paper_repro.experiment.profiles import PROFILES, profile
+from paper_repro.experiment.records import Records
 from paper_repro.optim import OPTIMIZERS
 
 SGD = OPTIMIZERS.spec("sgd")
@@ -33,11 +35,31 @@ def test_only_the_smoke_profile_is_no_evidence():
 
 def test_a_profile_is_known_by_its_name_and_its_runs_bear_it():
     for name, size in PROFILES.items():
-        assert size.name == name and run(name).profile == name and size.seeds
+        assert size.name == name and size.seeds
+        assert run(name).profile == (size.runs_as or name)
 
 
 def test_profiles_do_not_share_runs():
     assert len({run(name).fingerprint for name in PROFILES}) == len(PROFILES)
+
+
+def test_evidence_is_trained_in_an_arithmetic_that_epsilon_survives():
+    assert run("cpu").precision == "float32"
+    assert run("paper").precision == "tf32"  # the authors' GPUs' convolutions
+
+
+def test_the_first_records_are_runs_of_their_own_profile_still():
+    """What `cpu` was when they were made is `cpu-bf16-12` now; they stay in results/cpu."""
+    size = profile("cpu-bf16-12")
+    records = Records(Path(__file__).parents[2] / "results")
+    mest = size.method("mest", sparsity=0.9)
+    for optimizer in ("sgd", "s2sam", "sam"):
+        spec = OPTIMIZERS.spec(optimizer)
+        config = size.config("cifar10", "resnet32x2", mest, spec, 0)
+        assert records.path(config).parent.name == "cpu"
+        assert records.get(config) is not None
+        now = profile("cpu").config("cifar10", "resnet32x2", mest, spec, 0)
+        assert now.fingerprint != config.fingerprint
 
 
 def test_options_win_over_the_profiles_and_those_over_the_methods():
@@ -59,7 +81,7 @@ def test_a_multiplier_lengthens_the_training():
 
 
 def test_an_unknown_profile_is_answered_with_the_known_ones():
-    with pytest.raises(UserError, match="unknown profile 'huge'; known are smoke, cpu, paper"):
+    with pytest.raises(UserError, match="unknown profile 'huge'; known are smoke, cpu, "):
         profile("huge")
 
 

@@ -31,7 +31,8 @@ def test_a_run_leaves_a_record_its_log_and_its_weights(tmp_path):
     assert body["accuracy"]["last"] == body["curve"][-1]["test_accuracy"]
     assert body["accuracy"]["best"] == max(line["test_accuracy"] for line in body["curve"])
     assert body["speed"]["gradients_per_step"] == 1 and body["speed"]["forwards_per_step"] == 0
-    assert body["sparsity"]["asked"] == 0.9
+    assert body["sparsity"]["asked"] == 0.9 and body["sparsity"]["missed"] == 0.0
+    assert record.missed == 0.0
     assert body["sparsity"]["masked_layers"] == pytest.approx(0.9, abs=1e-3)
     assert body["flops"]["inference"] < body["flops"]["inference_dense"]
     assert body["speed"]["images_per_second"] > 0 and body["memory"] and body["finished_at"]
@@ -42,6 +43,19 @@ def test_a_run_leaves_a_record_its_log_and_its_weights(tmp_path):
         "config.json", "lock", "log.jsonl", "weights.pt",
     }  # fmt: skip
     assert len((place.folder(config) / "log.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_record_says_what_was_done_in_a_late_phase_and_at_another_sparsity_than_asked(tmp_path):
+    config = tiny(
+        method=METHODS.spec("chex", sparsity=0.9999),
+        optimizer=OPTIMIZERS.spec("esam"),
+        rho_start=0.5,
+    )
+    record = execute(config, workplace(tmp_path))
+    assert record.body["speed"]["gradients_per_step"] == pytest.approx(1.25)  # of 1 and 1.5
+    assert record.body["speed"]["forwards_per_step"] == pytest.approx(0.5)
+    kept, channels = 2, 48  # one channel of each group
+    assert record.missed == pytest.approx(1 - kept / channels - 0.9999)
 
 
 def test_the_best_epoch_is_one_in_which_the_network_was_as_sparse_as_in_the_end(

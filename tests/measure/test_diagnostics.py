@@ -9,6 +9,7 @@ from torch import nn
 from paper_repro.data import load
 from paper_repro.experiment.profiles import profile
 from paper_repro.measure.diagnostics import churn, diagnose, largest_eigenvalue
+from paper_repro.measure.effective_perturbation import effective_perturbation
 from paper_repro.optim import OPTIMIZERS, S2SAM
 from paper_repro.sparse import Random
 from paper_repro.train import Trainer
@@ -121,6 +122,40 @@ def test_training_is_the_same_with_diagnostics_and_they_are_logged() -> None:
     logged = measured.curve[0]["diagnostics"]
     assert set(logged) == {
         "cosine", "rise_s2sam", "rise_sam", "rise_random", "sharpness", "rho", "churn",
+        "effective",
     }  # fmt: skip
     assert logged["churn"] > 0 and logged["sharpness"] > 0 and logged["rho"] == 0.05
     assert "diagnostics" not in plain.curve[0]
+
+
+def test_what_arrives_of_the_perturbation_is_measured_where_the_optimizer_stands() -> None:
+    model, optimizer, method, batch = _network()
+    measured = diagnose(model, optimizer, method.masks, batch, torch.Generator().manual_seed(0))
+    for precision in ("tf32", "bf16"):
+        expected = effective_perturbation(model, optimizer, masks=method.masks, precision=precision)
+        found = measured["effective"][precision]
+        assert found["changed"] == expected.overall.changed > 0
+        assert (found["cosine"], found["ratio"]) == (
+            expected.overall.cosine,
+            expected.overall.ratio,
+        )
+        assert found["layers"] == {n: s.changed for n, s in expected.layers.items()}
+
+
+def test_an_optimizer_that_stands_at_w_is_measured_along_the_batchs_gradient() -> None:
+    model, _, method, batch = _network()
+    method.detach()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    model.zero_grad()
+    nn.functional.cross_entropy(model(batch[0]), batch[1]).backward()
+    masks = method.masks
+    named = dict(model.named_parameters())
+    for name in masks:
+        named[name].grad.mul_(masks[name])
+    norm = torch.cat([p.grad.flatten() for p in named.values()]).norm()
+    epsilon = {name: 0.01 * p.grad / norm for name, p in named.items()}
+    expected = effective_perturbation(model, epsilon=epsilon, masks=masks)
+    measured = diagnose(model, sgd, masks, batch, torch.Generator().manual_seed(0), rho=0.01)
+    found = measured["effective"]["bf16"]
+    assert 0 < found["changed"] == pytest.approx(expected.overall.changed, abs=0.01)
+    assert found["cosine"] == pytest.approx(expected.overall.cosine, abs=0.01)

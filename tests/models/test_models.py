@@ -5,6 +5,7 @@ from torch import nn
 from paper_repro.data import Augmenter, load
 from paper_repro.errors import UserError
 from paper_repro.models import MODELS, build
+from paper_repro.models.init import INITS
 
 SIZES = {
     "mobilenetv2": 2_236_682,
@@ -115,3 +116,38 @@ def test_the_small_resnet_learns_digits():
     with torch.no_grad():
         right = model(augmenter.normalise(data.test.images)).argmax(1) == data.test.labels
     assert right.double().mean() > 0.96
+
+
+@pytest.mark.parametrize("name", ["resnet20", "vgg19", "mobilenetv2"])
+def test_the_released_initial_weights(name):
+    model = build(name, classes=10, channels=3, seed=0, init="released")
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    for m in convolutions:
+        fan_out = m.out_channels * m.kernel_size[0] * m.kernel_size[1]
+        spread = float(m.weight.detach().std()) / (2 / fan_out) ** 0.5
+        assert spread == pytest.approx(1.0, abs=4 / m.weight.numel() ** 0.5)
+    (fc,) = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    assert float(fc.weight.detach().std()) == pytest.approx(0.01, rel=0.1)
+    assert not fc.bias.any()
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert all(bool((m.weight == 1).all()) and not m.bias.any() for m in norms)
+
+
+def test_initial_weights_are_a_function_of_the_seed_under_each_init():
+    def draw(seed, init):
+        state = torch.get_rng_state()
+        model = build("resnet20", classes=10, channels=3, seed=seed, init=init)
+        assert torch.equal(state, torch.get_rng_state())
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    for init in INITS:
+        assert torch.equal(draw(0, init), draw(0, init))
+        assert not torch.equal(draw(0, init), draw(1, init))
+    assert not torch.equal(draw(0, "fan_in"), draw(0, "released"))
+    plain = build("resnet20", classes=10, channels=3, seed=0)
+    assert torch.equal(draw(0, "fan_in"), torch.cat([p.flatten() for p in plain.parameters()]))
+
+
+def test_an_unknown_init():
+    with pytest.raises(UserError, match="unknown init 'zeros'; known are fan_in, released"):
+        build("resnet20", classes=10, channels=3, seed=0, init="zeros")

@@ -15,6 +15,7 @@ from paper_repro.optim import OPTIMIZERS, Closure, Perturbing, exact
 CASES = {name: (name, {}) for name in OPTIMIZERS} | {
     "asam": ("sam", {"adaptive": True, "rho": 0.5}),
     "esam, whole batch": ("esam", {"gamma": 1.0}),
+    "s2sam, negative": ("s2sam", {"rho": -0.05}),
     "ssam, fisher": ("ssam", {"variant": "fisher"}),
     "zosam, two directions": ("zosam", {"directions": 2}),
     "released, all off": (
@@ -42,6 +43,9 @@ BUFFERS = {
     "ssam": 2,
     "msam": 0,
     "zosam": 1,
+    "asyncsam": 2,
+    "fsam": 2,
+    "randomsam": 1,
     "released": 3,
 }
 #: Gradients and forward passes without one a step, from the same table.
@@ -50,6 +54,10 @@ COST = {
     "sam": (2, 0),
     "asam": (2, 0),
     "s2sam": (1, 0),
+    "s2sam, negative": (1, 0),
+    "asyncsam": (2, 0),
+    "fsam": (2, 0),
+    "randomsam": (1, 0),
     "esam": (1.5, 1),
     "esam, whole batch": (2, 0),
     "looksam": (1.1, 0),

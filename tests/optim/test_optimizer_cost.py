@@ -4,7 +4,17 @@ import weakref
 
 import pytest
 import torch
-from optimizer_cases import BUFFERS, CASES, COST, closures, every, make, momentum, run
+from optimizer_cases import (
+    BUFFERS,
+    CASES,
+    COST,
+    closures,
+    every,
+    make,
+    momentum,
+    run,
+    strength,
+)
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from toys import mlp
@@ -16,6 +26,7 @@ from paper_repro.optim import Closure
 def test_cost_of_a_step(case):
     model = mlp()
     optimizer = make(case, momentum(model.parameters()))
+    run(model, optimizer, 1)  # AsyncSAM has nothing to perturb along yet
     counts = {"gradient": 0, "forward": 0}
 
     def count(_module, inputs, outputs):
@@ -33,6 +44,21 @@ def test_cost_of_a_step(case):
     assert counts["forward"] / 160 == pytest.approx(forwards)
     assert getattr(optimizer, "gradients_per_step", 1.0) == pytest.approx(gradients)
     assert getattr(optimizer, "extra_forwards", 0.0) == forwards
+    if case != "sgd":
+        assert optimizer.cost() == (pytest.approx(gradients), forwards)
+
+
+@every
+def test_a_step_without_perturbation_costs_one_gradient(case):
+    if strength(case) != "rho":
+        return
+    model = mlp()
+    optimizer = make(case, momentum(model.parameters()), rho=0.0)
+    passes = []
+    model.register_forward_hook(lambda _module, _inputs, z: passes.append(z.requires_grad))
+    run(model, optimizer, 12)
+    assert passes == [True] * 12
+    assert optimizer.cost() == (1.0, 0.0)
 
 
 class Sized(TorchDispatchMode):

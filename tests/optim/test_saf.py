@@ -53,6 +53,17 @@ def test_when_the_term_begins(start, first):
     assert terms == [t >= first for t in range(7)]
 
 
+def test_by_default_the_term_begins_where_the_authors_does():
+    """Their epochs count from 0, and the term acts in those with epoch > kl_start_epoch = 5."""
+    model = mlp()
+    optimizer = wrapped(model)
+    terms = []
+    for _ in range(9):
+        closure, loss = step(model, optimizer, torch.arange(N))
+        terms.append(float(loss) - float(closure.loss) > 1e-7)
+    assert terms == [epoch > 5 for epoch in range(9)]
+
+
 def test_each_sample_counts_its_own_visits():
     model = mlp()
     optimizer = wrapped(model, delay=1, start=0)

@@ -210,6 +210,39 @@ def test_uniform_leaves_dense_layers_alone():
     assert set(method.masks) == set(prunable(model)) - dense
 
 
+@pytest.mark.parametrize("regrown", ["zero", "keep"])
+def test_what_is_pruned_and_grown_at_once_starts_from_zero(regrown):
+    model, optimizer, method = begin(0.8, memory_bound=0.5, alpha=1.0, regrown=regrown)
+    data = images(9)
+    for batch in data[:8]:
+        advance(model, optimizer, batch)
+    pruned, prune = {}, method._prune
+
+    def watched(active, keep):
+        kept = prune(active, keep)
+        pruned.update({name: active[name] & ~k for name, k in kept.items()})
+        return kept
+
+    method._prune = watched
+    assert method.due(8)
+    with torch.no_grad():
+        for name, weight in method.masks.weights.items():
+            # The smallest weights have the largest gradients: all that is pruned is grown again.
+            weight.grad = torch.where(method.masks[name], 1 / method.weight(name).abs(), 0.0)
+    method.update(8)
+    again = {name: gone & method.masks[name] for name, gone in pruned.items()}
+    assert sum(int(a.sum()) for a in again.values()) > 100
+    for name, where in again.items():
+        momentum = optimizer.state[method.masks.weights[name]]["momentum_buffer"]
+        for values in (method.weight(name), method.masks.weights[name], momentum):
+            assert bool(values[where].any()) is (regrown == "keep" and bool(where.any()))
+
+
+def test_old_records_of_it_regrew_with_the_value_kept():
+    assert METHODS.before("chase") == {"regrown": "keep"}
+    assert METHODS.defaults("chase")["regrown"] == "zero"
+
+
 @pytest.mark.parametrize("stopped", [3, 9, 37])
 def test_resumed_it_ends_bit_identical(stopped):
     data = images(STEPS)
@@ -252,3 +285,15 @@ def test_what_it_asks_for_is_the_weight_sparsity():
 def test_bad_input(options, message):
     with pytest.raises(UserError, match=message):
         begin(**options)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_overflowed_end_the_run_by_its_loss_and_not_here(value):
+    _, _, method = begin()
+    with torch.no_grad():
+        for weight in method.masks.weights.values():
+            weight.fill_(value)
+            weight.grad = torch.full_like(weight, value)
+    for t in (4, 20, 36):
+        method.update(t)
+    assert active(method) == method.target

@@ -284,3 +284,22 @@ def test_what_it_asks_for_is_the_channel_sparsity():
 def test_bad_input(options, message):
     with pytest.raises(UserError, match=message):
         begin(**options)
+
+
+def test_a_sparsity_that_would_leave_a_group_no_channel_is_said_to_be_missed():
+    for sparsity, missed in ((0.5, 0.0), (0.7, 0.0), (0.9999, 12 / 14 - 0.9999)):
+        model, optimizer, method = begin(sparsity=sparsity)
+        for batch in images(STEPS):
+            advance(model, optimizer, batch)
+        assert method.missed(sparsity) == pytest.approx(missed)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_weights_that_overflowed_end_the_run_by_its_loss_and_not_here(value):
+    _, _, method = begin()
+    with torch.no_grad():
+        for p in method.model.parameters():
+            p.fill_(value)
+    for t in (2, 5, 8, 11, 14):
+        method.update(t)
+    assert sum(channels(method).values()) == 7

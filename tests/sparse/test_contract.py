@@ -82,6 +82,7 @@ def test_counts_are_exact(name):
         assert_exact(trainer.method, name)
     assert_exact(finished(name).method, name)
     assert finished(name).curve[-1]["sparsity"] == finished(name).method.masks.sparsity() > 0.8
+    assert finished(name).method.missed(0.9) == 0.0
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
@@ -267,6 +268,7 @@ def assert_alive(trainer, name):
 def test_no_network_is_dead_at_98_percent(name):
     trainer = finished(name, "sgd", 0.98)
     assert_exact(trainer.method, name, 0.98)
+    assert trainer.method.missed(0.98) == 0.0
     assert_alive(trainer, name)
 
 

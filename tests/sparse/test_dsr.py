@@ -118,7 +118,7 @@ def test_no_more_are_pruned_than_there_is_room_for():
 
 
 def test_the_total_stays_through_a_training():
-    method = dsr(sparsity=0.85, total_steps=40, period=2, threshold=0.02)
+    method = dsr(sparsity=0.85, total_steps=40, schedule="imagenet", period=2, threshold=0.02)
     model, optimizer = method.model, method.optimizer
     total = sum(method.masks.counts().values())
     layers = []
@@ -149,20 +149,49 @@ def updates(total_steps, **options):
     return [t + 1 for t in range(total_steps) if method.due(t)]
 
 
-def test_the_published_schedule_in_125000_steps():
-    done = updates(125_000)
+def test_the_published_schedule_for_cifar10_in_200_epochs():
+    done = updates(100_000)
+    epochs = {100: (0, 25), 200: (25, 80), 400: (80, 140), 800: (140, 190)}
+    expected = [
+        t
+        for period, (first, last) in epochs.items()
+        for t in range(period, 500 * last, period)
+        if t >= 500 * first
+    ]
+    assert done == expected
+    assert updates(100_000, period=100.0) == done
+
+
+def test_the_published_schedule_for_imagenet_in_125000_steps():
+    done = updates(125_000, schedule="imagenet")
     assert done[:2] == [1000, 2000]
     gaps = {
         q: {b - a for a, b in pairwise(done) if a // 31_250 == q == b // 31_250} for q in range(4)
     }
     assert gaps == {0: {1000}, 1: {2000}, 2: {4000}, 3: {8000}}
     assert max(done) < 0.95 * 125_000
-    assert updates(125_000, period=1000.0) == done
+    assert updates(125_000, schedule="imagenet", period=1000.0) == done
+    assert updates(125_000, schedule="imagenet", period=0.008) == done
+
+
+def test_runs_before_there_was_a_choice_had_imagenets_schedule():
+    old = METHODS.spec("dsr", sparsity=0.9, schedule="imagenet", period=0.008)
+    assert METHODS.before("dsr") == {"schedule": "imagenet"}
+    assert METHODS.spec("dsr", sparsity=0.9)["schedule"] == "cifar10"
+    method = METHODS.build(
+        old,
+        model=convnet(),
+        optimizer=torch.optim.SGD([torch.zeros(1)], lr=0.1),
+        total_steps=125_000,
+    )
+    assert [t + 1 for t in range(4000) if method.due(t)] == [1000, 2000, 3000, 4000]
 
 
 @pytest.mark.parametrize("steps", [880, 9372])
 def test_shorter_trainings_have_as_many_updates(steps):
-    assert abs(len(updates(steps)) - len(updates(125_000))) <= 2
+    for schedule, steps_there in (("cifar10", 100_000), ("imagenet", 125_000)):
+        there = len(updates(steps_there, schedule=schedule))
+        assert len(updates(steps, schedule=schedule)) == pytest.approx(there, rel=0.15)
     assert len(updates(steps, period=5000.0)) <= 1  # in steps it is not scaled
 
 
@@ -178,6 +207,8 @@ def test_updates_end_at_the_stop():
 def test_bad_options(bad):
     with pytest.raises(UserError, match="DSR needs period > 0"):
         dsr(**bad)
+    with pytest.raises(UserError, match="unknown schedule 'mnist' of DSR; known are cifar10, im"):
+        dsr(schedule="mnist")
 
 
 def test_the_threshold_is_saved():

@@ -23,7 +23,7 @@ from toys import (
 )
 
 from paper_repro.optim import S2SAM, SAM, exact
-from paper_repro.sparse import MEST, SET, RigL
+from paper_repro.sparse import MEST, SET, Random, RigL
 
 OPTIMIZERS = {
     "sgd": lambda p: BASES["momentum"](p),
@@ -245,3 +245,24 @@ def test_extreme_sparsities(make, sparsity):
     assert all(n >= 1 for n in counts.values())
     assert (sparsity == 0.0) == (not counts)
     assert all(torch.isfinite(p).all() for p in clones(model))
+
+
+@pytest.mark.parametrize(
+    ("off", "said"), [(0, False), (1, False), (-2, False), (3, True), (-3, True), (9, True)]
+)
+def test_a_sparsity_missed_by_more_than_a_weight_a_layer_is_said(off, said):
+    model = convnet()
+    method = Random(model, sparsity=0.8, distribution="uniform-rigl")
+    layers = list(method.masks)
+    assert len(layers) == 2 and method.missed(0.8) == 0.0
+    sizes = [w.numel() for w in method.masks.weights.values()]
+    before = method.masks[layers[0]].flatten()
+    exact = 1 - sum(method.masks.counts().values()) / sum(sizes)
+    where = (before if off > 0 else ~before).nonzero().flatten()[: abs(off)]
+    mask = before.clone()
+    mask[where] = off < 0  # sparser by ``off`` weights
+    method.masks.replace({layers[0]: mask.view_as(method.masks[layers[0]])})
+    missed = method.missed(exact)
+    assert bool(missed) is said
+    if said:
+        assert missed == pytest.approx(off / sum(sizes))

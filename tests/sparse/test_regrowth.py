@@ -14,6 +14,7 @@ AFRESH = {
     "set-itop": {"delta_t": 4, "death_rate": 0.9},
     "mest": {"distribution": "erk"},
     "mest-ems": {"distribution": "erk"},
+    "chase": {"updates": 8, "alpha": 1.0, "stop": 0.0, "minimum_ratio": 0.1},
 }
 #: Go on with value and momentum.
 GO_ON = {
@@ -22,6 +23,7 @@ GO_ON = {
     "set": {"zeta": 0.9, "regrown": "keep"},
     "set-itop": {"delta_t": 4, "death_rate": 0.9, "regrown": "keep"},
     "mest": {"distribution": "erk", "regrown": "keep"},
+    "chase": {**AFRESH["chase"], "regrown": "keep"},
 }
 STEPS = 32
 
@@ -71,7 +73,7 @@ def train_and_compare(wrap, name, options):
     return counts
 
 
-@pytest.mark.parametrize("name", ["set", "set-itop", "mest"])
+@pytest.mark.parametrize("name", ["set", "set-itop", "mest", "chase"])
 def test_there_is_no_third_way(name):
     with pytest.raises(UserError, match="regrown is zero or keep, not 'no'"):
         train_and_compare(lambda base: base, name, {"regrown": "no"})

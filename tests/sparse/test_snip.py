@@ -31,6 +31,50 @@ def test_masks_equal_a_reference_weight_by_weight():
         assert torch.equal(prunable(model)[name].detach(), w.detach() * masks[name])
 
 
+@pytest.mark.parametrize("mode", ["batch", "running"])
+def test_batch_norm_uses_the_statistics_of_its_mode_while_scoring(mode):
+    model, (x, y) = convnet(), images(1)[0]
+    with torch.no_grad():
+        model[1].running_mean.fill_(0.3)
+        model[1].running_var.fill_(2.0)
+    plain = copy.deepcopy(model).train(mode == "batch")
+    F.cross_entropy(plain(x), y).backward()
+    scores = {n: (p * p.grad).abs() for n, p in prunable(plain).items()}
+    largest = torch.cat([s.flatten() for s in scores.values()]).topk(
+        sum(snip(copy.deepcopy(model), (x, y)).masks.counts().values())
+    )
+    before = copy.deepcopy(dict(model.named_buffers()))
+    masks = snip(model, (x, y), batch_norm=mode).masks
+    for name, score in scores.items():
+        assert torch.equal(masks[name], score >= largest.values.min())
+    assert model.training
+    assert same_state(before, dict(model.named_buffers()))
+
+
+def test_the_modes_choose_different_masks_and_old_records_had_the_batchs():
+    masks = [
+        snip(convnet(), images(1)[0], batch_norm=mode).masks.state_dict()
+        for mode in ("batch", "running")
+    ]
+    assert not same_state(*masks)
+    assert METHODS.before("snip") == {"batch_norm": "batch"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"batch_size": 0}, "SNIP needs batch_size >= 1, not 0"),
+        ({"batch_size": -5}, "SNIP needs batch_size >= 1, not -5"),
+        ({"batch_norm": "none"}, "SNIP's batch_norm is batch or running, not 'none'"),
+    ],
+)
+def test_bad_options(options, said):
+    with pytest.raises(UserError, match=said):
+        snip(convnet(), images(1)[0], **options)
+    with pytest.raises(UserError, match=said):
+        SNIP.batch_request(METHODS.spec("snip", sparsity=0.9, **options))
+
+
 def test_the_loss_can_be_another_one():
     x, y = images(1)[0]
 

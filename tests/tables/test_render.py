@@ -56,6 +56,7 @@ def records(tmp_path):
         (Summary(92.314, None, 1), None, "92.31 (1)"),
         (Summary(92.314, None, 1), 92.56, "92.31 (1) [paper 92.56]"),
         (Summary(9.0, 0.1, 2, failed=1, diverged=2), None, "9.00 ± 0.10 (2, 1 failed, 2 diverged)"),
+        (Summary(92.0, None, 1, elsewhere=1), None, "92.00 (1, 1 not as sparse as asked)"),
         (Summary(None, None, 0, missing=3), None, "–"),
         (Summary(None, None, 0, missing=3), 92.56, "– [paper 92.56]"),
         (Summary(None, None, 0, failed=1, missing=2), None, "failed"),
@@ -193,3 +194,19 @@ def test_write_leaves_three_files(records, tmp_path):
     assert [p.read_text() for p in paths] == [
         show(TABLE, records, PAPER) for show in (markdown, latex, csv)
     ]
+
+
+def test_a_missed_sparsity_is_shown(records):
+    config = OURS.runs[0]
+    record = records.get(config)
+    assert "missed the sparsity" not in markdown(TABLE, records, PAPER)
+    body = {**record.body, "sparsity": {"missed": -0.0389}}
+    records.write(config, "finished", body)
+    page = markdown(TABLE, records, PAPER)
+    assert "(2, 1 not as sparse as asked)" in page
+    assert (
+        "1 of them missed the sparsity asked for by more than a layer's rounding, "
+        "rigl at 90.00% by -3.89%." in page
+    )
+    frame = pd.read_csv(io.StringIO(csv(TABLE, records, PAPER)))
+    assert set(frame["not_as_sparse_as_asked"].dropna()) == {0.0, 1.0}

@@ -4,7 +4,7 @@ import pytest
 from workplaces import made_body, tiny
 
 from paper_repro.experiment.records import Records
-from tables.base import Cell, Delta, MeanDelta, best_accuracy, last_accuracy
+from tables.base import Cell, Delta, Interaction, MeanDelta, best_accuracy, last_accuracy
 from tables.stats import summarise
 
 SGD = {"weight_decay": 0.0}  # any difference will do for a baseline
@@ -51,6 +51,19 @@ def test_what_is_missing_failed_or_diverged_is_counted_and_never_filled_in(recor
     found = summarise(entry, records, last_accuracy)
     assert (found.mean, found.n) == (91.0, 2)
     assert (found.missing, found.failed, found.diverged) == (1, 1, 2)
+
+
+def test_runs_that_missed_the_sparsity_asked_for_are_counted_with_their_values(records):
+    ours, theirs = cell(3), cell(3, **SGD)
+    for config, missed in zip(ours.runs, (0.0, -0.03, None), strict=True):
+        records.write(config, "finished", {**made_body(), "sparsity": {"missed": missed}})
+    fill(records, theirs.runs, (90.0, 91.0, 92.0))  # older records do not say
+    found = summarise(ours, records, last_accuracy)
+    assert (found.n, found.elsewhere) == (3, 1)
+    assert summarise(theirs, records, last_accuracy).elsewhere == 0
+    delta = Delta(ours, theirs)
+    assert summarise(delta, records, last_accuracy).elsewhere == 1
+    assert summarise(MeanDelta((delta, delta)), records, last_accuracy).elsewhere == 2
 
 
 def test_nothing_is_nothing(records):
@@ -139,3 +152,17 @@ def test_a_finished_run_in_which_something_was_not_measured_is_missing_and_not_f
     fill(records, entry.runs, (90.0,))
     found = summarise(entry, records, last_accuracy)
     assert (found.mean, found.missing, found.failed, found.diverged) == (None, 1, 0, 0)
+
+
+def test_an_interaction_is_a_difference_of_differences_paired_by_seed(records):
+    arms = [cell(2, batch_size=b) for b in (8, 9, 10, 11)]
+    for runs, values in zip(
+        arms, ((91.0, 92.0), (90.0, 90.0), (80.0, 81.0), (80.0, "diverged")), strict=True
+    ):
+        fill(records, runs.runs, values)
+    entry = Interaction(Delta(arms[0], arms[1]), Delta(arms[2], arms[3]))
+    found = summarise(entry, records, last_accuracy)
+    assert (found.mean, found.n, found.diverged, found.difference) == (1.0, 1, 1, True)
+    records.write(arms[3].runs[1], "finished", made_body(last=80.0))
+    found = summarise(entry, records, last_accuracy)
+    assert (found.mean, found.n, found.std, found.diverged) == (1.0, 2, 0.0, 0)

@@ -63,6 +63,21 @@ def test_outcome_counts_and_finds_the_worst():
         outcome("c", cells)
 
 
+def test_runs_that_several_cells_share_count_once():
+    def at(T, source):
+        return Cell("a", "p", {"T": T, "beta": T / 10}, Estimate(T, T, T, 4), 20.0, source)
+
+    found = outcome("a", [at(1, "x"), at(2, "x"), at(3, "y"), at(4, "")])
+    assert found.runs == 12
+    assert found.worst_where(beta=0.25).setting["T"] == 4
+    assert found.worst_where(beta=0.9) is None
+
+
+def test_a_left_side_that_overflowed_is_a_violation():
+    assert judge(Estimate(np.inf, np.inf, np.inf, 1), 1e9) == "violated"
+    assert judge(Estimate(np.nan, np.nan, np.nan, 1), 1e9) == "violated"
+
+
 def test_slope_recovers_a_power_law():
     rng = np.random.default_rng(1)
     horizons = np.array([16, 64, 256, 1024])

@@ -111,6 +111,6 @@ def test_random_starts_reach_the_circle_in_the_plane_and_rho_on_the_line():
     distance, squared = orbit((1.0, 1.0), 0.04, 0.1, 1500, 6, 0)
     assert distance == pytest.approx(np.full(6, 0.2), rel=1e-6)
     assert squared == pytest.approx(np.full(6, 0.04), rel=1e-6)
-    line, floor = orbit((1.0,), 0.04, 0.1, 600, 6, 0)
+    line, floor = orbit((1.0,), 0.04, 0.1, 1200, 6, 0)
     assert line == pytest.approx(np.ones(6), rel=1e-6)
     assert floor == pytest.approx(np.ones(6), rel=1e-6)

@@ -5,7 +5,7 @@ import pytest
 
 from theory.checks import Estimate
 from theory.generalization import Gap, coupled, excess, gaps, generalization_cells
-from theory.pac_bayes import certificates, complexity, worst_error
+from theory.pac_bayes import RADII, certificates, complexity, worst_error
 from theory.problems import Logistic, digits
 
 
@@ -97,6 +97,12 @@ def test_the_certificate_is_attained_by_the_perturbation_that_cauchy_schwarz_nam
     assert single.error(w + 0.999 * push.reshape(1, -1)) == 0
     assert single.error(w + 1.001 * push.reshape(1, -1)) == 1
     assert worst_error(single, w[0], np.array([radius * 1.001])) == 1
+
+
+def test_the_radii_do_not_depend_on_the_data():
+    other = certificates((0.1,), 30, 1)
+    assert {item.rho for item in (*certificates((0.1,), 30, 0), *other)} <= set(RADII)
+    assert np.all(np.diff(RADII) > 0)
 
 
 def test_certificates_count_active_weights():

@@ -68,6 +68,20 @@ def test_small_grid_holds_everywhere_and_covers_every_optimization_bound():
     assert {cell.setting["density"] for cell in found} == {1.0, 0.3}
 
 
+def test_a_comparison_counts_once_for_the_simplest_bound_that_admits_it():
+    problem = Quadratic(np.eye(2), np.ones(2))
+    settings = [Arm(1, 0.1, 0.0), Arm(1, 0.1, 0.0, decay=0.5), Arm(1, 0.1, 0.0, momentum=0.5)]
+    records = list(simulate(problem, settings, 1, [3, 9], np.random.default_rng(0)))
+    found = cells(problem, 1.0, records, CONFIDENCE)
+    counted = {name: sum(c.statement == name for c in found) for name in ("smooth", "pl")}
+    assert counted == {"smooth": 2, "pl": 2}
+    assert [c.statement for c in found if c.setting["beta"]] == ["momentum"] * 2
+    assert {c.statement for c in found if c.setting["lambda"]} == {
+        "weight_decay", "pl_decay", "optimization_printed", "optimization_printed_over_T",
+    }  # fmt: skip
+    assert outcome("smooth", found).runs == 1
+
+
 @pytest.mark.parametrize("factor", ["eta L sigma^2", "L^2 rho^2"])
 def test_a_bound_without_one_of_its_terms_is_caught(factor):
     problem = Quadratic(np.eye(1), np.zeros(1))

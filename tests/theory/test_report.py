@@ -41,6 +41,10 @@ def test_every_statement_is_checked_and_no_corrected_one_fails(run):
     shown = {row[0]: dict(zip(headers, row, strict=True))["verdict"] for row in rows}
     assert shown["theorem1_printed"] == shown["theorem1_appendix_printed"] == "violated"
     assert shown["excess"] == "holds"
+    reasons = {row[0]: row[2] for row in rows}
+    assert reasons["theorem1_printed"] == "Theorem 1, main text"
+    assert reasons["lemma1_equal_printed"] == "54 cells; Lemma 1 without L"
+    assert reasons["smooth"] == "-"
 
 
 def test_a_violation_or_a_failed_proof_is_reported(run):
@@ -48,6 +52,12 @@ def test_a_violation_or_a_failed_proof_is_reported(run):
     bad = {**results.outcomes, "smooth": results.outcomes["lemma1_equal_printed"]}
     assert failed(replace(results, outcomes=bad)) == ["smooth"]
     assert failed(replace(results, failures={**results.failures, "pl": 1})) == ["pl"]
+    doubted = {**results.objections, "pl": ["a premise"]}
+    assert failed(replace(results, objections=doubted)) == ["pl"]
+    broken = {**results.properties, "quadratic": {"smooth": 1.2}}
+    assert failed(replace(results, properties=broken)) == ["quadratic is not smooth"]
+    unnoticed = [replace(results.mutation[0], objection="")]
+    assert failed(replace(results, mutation=unnoticed))[0].startswith("unnoticed: ")
 
 
 def test_findings_follow_from_the_numbers(run):
@@ -71,6 +81,22 @@ def test_findings_follow_from_the_numbers(run):
     assert findings(replace(results, equivalences=loose))[5].verdict == "refuted"
     smooth = {**results.outcomes, "smooth": results.outcomes["lemma1_equal_printed"]}
     assert findings(replace(results, outcomes=smooth))[2].verdict == "refuted"
+
+
+def test_what_the_report_says_of_momentum_and_of_who_misclassifies(run):
+    results, _, _ = run
+    holds, vanishing = (findings(results)[index].evidence for index in (2, 4))
+    worst = results.outcomes["momentum"].worst
+    assert worst.setting["beta"] > 0
+    assert f"largest ratio with beta > 0: {worst.ratio:.4f}" in holds
+    assert "far from attained" not in holds
+    assert "(1, 1000), 0.1: " in holds
+    gaps = [g for g in results.gaps if g.decay_over_L == 2 and g.rho > 0]
+    largest = max(g.n for g in gaps)
+    for gap in gaps:
+        said = f"{gap.error:.1%} at rho = {gap.rho:.3g}" in vanishing
+        assert said or gap.n != largest
+    assert "and SGD (rho = 0)" in vanishing
 
 
 def test_limits_of_the_printed_generalization_term():

@@ -5,6 +5,7 @@ with the tensors that it works on, and a replay runs the same operators on the s
 without a line of the step's Python. Whatever a CUDA graph would freeze, it freezes too.
 """
 
+import dataclasses
 import types
 
 import pytest
@@ -117,6 +118,19 @@ def test_replays_run_none_of_the_steps_python():
     trainer._graphed.build = lambda index: calls.append(1) or build(index)
     run(trainer)
     assert len(calls) == 4  # three warm-up steps and the capture
+
+
+@pytest.mark.parametrize("optimizer", ["s2sam", "sam"])
+def test_a_radius_that_sets_in_late_reaches_the_replayed_steps(optimizer):
+    data = noise()
+    c = dataclasses.replace(config(optimizer=optimizer), rho_start=0.5)
+    replayed, plain = graphed(c, data), fuse(Trainer(c, data))
+    ended = run(replayed)
+    assert same_state(ended, run(plain))
+    assert not same_state(
+        ended["model"], run(fuse(Trainer(config(optimizer=optimizer), data)))["model"]
+    )
+    assert replayed._graphed._replay is not None
 
 
 def test_half_precision_is_replayed_too():

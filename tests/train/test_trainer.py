@@ -222,6 +222,41 @@ def test_a_loss_that_is_not_finite_is_a_divergence(data):
     assert trainer.curve == []
 
 
+def test_a_finite_loss_beyond_hope_is_a_divergence_too(data, monkeypatch):
+    monkeypatch.setattr(Trainer, "train_epoch", lambda self: (2.4e24, 10.0))
+    with pytest.raises(Diverged, match=r"the training loss became 2\.4e\+24 in epoch 1"):
+        Trainer(config("rigl"), data).run_epoch()
+
+
+@pytest.mark.parametrize("optimizer", ["s2sam", "sam"])
+def test_a_late_phase_trains_as_the_base_optimizer_first_and_resumes(data, optimizer):
+    late = Trainer(config("rigl", optimizer, rho_start=0.6), data)  # from step 12 of 20
+    plain, throughout = Trainer(config("rigl"), data), Trainer(config("rigl", optimizer), data)
+    for _ in range(2):
+        late.run_epoch(), plain.run_epoch(), throughout.run_epoch()
+    assert equal(late.model.parameters(), plain.model.parameters())
+    assert not equal(throughout.model.parameters(), plain.model.parameters())
+    saved = through_disk(late.state_dict())
+    resumed = Trainer(late.config, data)
+    resumed.load_state_dict(saved)
+    for trainer in (late, resumed, plain):
+        while not trainer.finished:
+            trainer.run_epoch()
+    assert same_state(late.outcome(), resumed.outcome())
+    assert not same_state(late.outcome(), plain.outcome())
+    taken = [line["gradients_per_step"] for line in resumed.curve]
+    assert taken == ([1, 1, 1 + 3 / 5, 2] if optimizer == "sam" else [1] * 4)
+    assert plain.training_flops <= late.training_flops
+    assert (plain.training_flops < late.training_flops) == (optimizer == "sam")
+
+
+def test_initial_weights_as_the_config_says(data):
+    for init in ("fan_in", "released"):
+        own = Trainer(config(init=init), data).model
+        right = models.build("resnet_digits", classes=10, channels=1, seed=0, init=init)
+        assert equal(own.parameters(), right.parameters())
+
+
 def test_a_network_that_breaks_at_the_last_step_is_a_divergence_too(data):
     trainer = make(data, lr=1e30, epochs=1, batch_size=80)
     assert trainer.total_steps == 1  # so the only training loss is that of the initial weights

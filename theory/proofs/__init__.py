@@ -6,9 +6,11 @@ from theory.proofs.constants import CONSTANTS_PROOF
 from theory.proofs.coupling import EXCESS_PROOF, LEMMA1_PROOF, STABILITY_PROOF
 from theory.proofs.descent import PL_PROOF, SMOOTH_PROOF
 from theory.proofs.geometry import GEOMETRY_PROOF, ORBIT_PROOF
+from theory.proofs.heavy import HEAVY_PROOF
 from theory.proofs.momentum import MOMENTUM_PROOF
 from theory.proofs.scalar import SCALAR_PROOF, STATIONARY_PROOF
 from theory.proofs.schedules import SCHEDULE_PROOF
+from theory.proofs.smoothing import SMOOTHING_PROOF
 
 PROOFS = (
     SMOOTH_PROOF,
@@ -23,4 +25,6 @@ PROOFS = (
     SCALAR_PROOF,
     STATIONARY_PROOF,
     CONSTANTS_PROOF,
+    HEAVY_PROOF,
+    SMOOTHING_PROOF,
 )

@@ -2,11 +2,12 @@
 
 __all__ = ["EXCESS_PROOF", "LEMMA1_PROOF", "STABILITY_PROOF"]
 
-from sympy import Integer, Symbol
+from sympy import Expr, Integer, Symbol
 
 from theory import corrected
 from theory.proofs.inner import Vector, dot, gram, square
 from theory.proofs.steps import Cited, Identity, Inequality, NormSquare, Premise, Proof
+from theory.statements import Statement
 from theory.symbols import B, Fstar, L, delta, eta, lam, n, rho
 
 _next, _q, _e, _r = (Symbol(x, nonnegative=True) for x in (r"\delta_{t+1}", "q", "e", "r"))
@@ -38,12 +39,14 @@ _equal = Inequality(
         (eta, Premise(L * _e - _q, r"$L$-smoothness of $\ell$")),
         (eta * L, _apart),
     ],
+    when={"equal": 1},
 )
 _other = Inequality(
     r"Different samples: $q\le2B$.",
     _next,
     corrected.LEMMA1_OTHER.right,
     [(_triangle,), (eta, Premise(2 * B - _q, r"$\ell$ is $B$-Lipschitz"))],
+    when={"equal": 0},
 )
 _d, _h = Vector.named("d"), Vector.named("h")
 _nonexpansive = Inequality(
@@ -63,6 +66,7 @@ _nonexpansive = Inequality(
             NormSquare(_h),
         ),
     ],
+    when={"equal": 1, "convex": 1},
 )
 _convex = Inequality(
     r"The gradients are taken at $u,u'$ instead, which costs "
@@ -77,6 +81,7 @@ _convex = Inequality(
         ),
         (Premise(2 * eta * L * rho - _r, r"$L$-smoothness of $\ell$"),),
     ],
+    when={"equal": 1, "convex": 1},
 )
 LEMMA1_PROOF = Proof(
     "lemma1",
@@ -87,19 +92,37 @@ LEMMA1_PROOF = Proof(
     (_difference, _equal, _other, _nonexpansive, _convex),
 )
 
+_met = Symbol("p", nonnegative=True)
 _combined_right = (1 - eta * (lam - L)) * delta + 2 * eta * L * rho * (n - 1) / n + 2 * eta * B / n
-_mixture = (1 - 1 / n) * corrected.LEMMA1.right + corrected.LEMMA1_OTHER.right / n
+
+
+def _mixed(equal: Statement) -> Expr:
+    """E delta_{t+1} from the two lemmas: linear in the distance, so it takes the means' parts."""
+    shrink, other = equal.right.coeff(delta), corrected.LEMMA1_OTHER.right.coeff(delta)
+    rest, other_rest = (x.subs(delta, 0) for x in (equal.right, corrected.LEMMA1_OTHER.right))
+    return shrink * (delta - _met) + rest * (1 - 1 / n) + other * _met + other_rest / n
+
+
+_recursion = Premise.quoting(
+    _mixed(corrected.LEMMA1) - _next,
+    "`lemma1_equal` and `lemma1_different`, in expectation over the example",
+    corrected.LEMMA1,
+    corrected.LEMMA1_OTHER,
+)
 _combined = Inequality(
-    r"The replaced example is drawn with probability $1/n$, so in expectation",
-    _mixture,
+    r"The replaced example is met at step $t$ with probability $1/n$. Let $\delta=\mathbb{E}"
+    r"\delta_t$ and $p$ the part of it from the runs that meet it at step $t$, $0\le p\le\delta$; "
+    r"$p=\delta/n$ if examples are drawn with replacement, but no value is needed: the bound holds "
+    r"for reshuffled epochs too.",
+    _next,
     _combined_right,
-    [(eta * L * delta / n,)],
+    [(_recursion,), (eta * L * _met,)],
 )
 _batch = Cited(
     r"A minibatch of $b$ examples drawn with replacement gives the same recursion: if it contains "
     r"the replaced example $K$ times, the triangle inequality per example gives $(1-K/b)$ times "
     r"the first bound plus $K/b$ times the second, and $\mathbb{E}K/b=1/n$.",
-    "expectation over the index drawn, independent of the past",
+    "expectation over the indices drawn",
 )
 _K = Symbol("K", nonnegative=True)
 _fixed = (2 * L * rho * (n - 1) / n + 2 * B / n) / (lam - L)
@@ -113,18 +136,31 @@ _invariant = Inequality(
         (Premise(_combined_right - _next, "the previous display"),),
         (_rate, Premise(_fixed - delta, "the claim for $t$")),
     ],
+    when={"contracting": 1},
 )
 _loss = Inequality(
     r"The losses of the two runs differ by $\kappa\le B\,\mathbb{E}\delta_T$.",
     _K,
     corrected.STABILITY.right,
     [(Premise(B * delta - _K, r"$\ell$ is $B$-Lipschitz"),), (B, Premise(_fixed - delta, "claim"))],
+    when={"contracting": 1},
 )
 _convex_right = (1 - eta * lam) * delta + 2 * eta * L * rho * (n - 1) / n + 2 * eta * B / n
-_convex_mixture = Identity(
-    r"Convex loss: the same mixture of the convex bound and the second one.",
-    (1 - 1 / n) * corrected.LEMMA1_CONVEX.right + corrected.LEMMA1_OTHER.right / n,
+_convex_mixture = Inequality(
+    r"Convex loss: both bounds shrink $\delta_t$ by $1-\eta\lambda$, so their mixture does.",
+    _next,
     _convex_right,
+    [
+        (
+            Premise.quoting(
+                _mixed(corrected.LEMMA1_CONVEX) - _next,
+                "`lemma1_equal_convex` and `lemma1_different`, in expectation over the example",
+                corrected.LEMMA1_CONVEX,
+                corrected.LEMMA1_OTHER,
+            ),
+        )
+    ],
+    when={"convex": 1},
 )
 _convex_fixed = (2 * L * rho * (n - 1) / n + 2 * B / n) / lam
 _convex_invariant = Inequality(
@@ -136,6 +172,7 @@ _convex_invariant = Inequality(
         (Premise(_convex_right - _next, "the previous display"),),
         (_contracting, Premise(_convex_fixed - delta, "the claim for $t$")),
     ],
+    when={"convex": 1},
 )
 _convex_loss = Inequality(
     r"Convex loss: $\kappa\le B\,\mathbb{E}\delta_T$.",
@@ -145,6 +182,7 @@ _convex_loss = Inequality(
         (Premise(B * delta - _K, r"$\ell$ is $B$-Lipschitz"),),
         (B, Premise(_convex_fixed - delta, "claim")),
     ],
+    when={"convex": 1},
 )
 _gap = Cited(
     r"Uniform stability $\kappa$ bounds the expected generalization gap by $\kappa$.",
@@ -192,11 +230,21 @@ _excess = Inequality(
     _pop - _best,
     corrected.EXCESS.right,
     [
-        (Premise(_mean + corrected.STABILITY.right.subs(lam, 2 * L) - _pop, "uniform stability"),),
+        (
+            Premise.quoting(
+                _mean + corrected.STABILITY.right.subs(lam, 2 * L) - _pop,
+                "uniform stability",
+                corrected.STABILITY,
+            ),
+        ),
         (1 / (2 * L), Premise(_S - 2 * L * (_mean - Fstar), "PL, averaged")),
         (
             1 / (2 * L),
-            Premise(corrected.WEIGHT_DECAY.right.subs(lam, 2 * L) - _S, "`weight_decay`"),
+            Premise.quoting(
+                corrected.WEIGHT_DECAY.right.subs(lam, 2 * L) - _S,
+                "`weight_decay`",
+                corrected.WEIGHT_DECAY,
+            ),
         ),
         (Premise(_best - Fstar, r"$\mathbb{E}\min F_\lambda\le\min F_{{\rm pop},\lambda}$"),),
     ],

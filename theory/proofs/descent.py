@@ -108,6 +108,7 @@ _no_decay = Inequality(
     _sum / T,
     corrected.SMOOTH.right,
     [(_average.premise(r"the previous display at $\lambda=0$", {lam: 0}),)],
+    when={"lambda": 0},
 )
 
 _gap, _gap_next = Symbol("D_t", nonnegative=True), Symbol("D_{t+1}", nonnegative=True)
@@ -153,6 +154,7 @@ _pl_no_decay = Inequality(
     _gapT,
     corrected.PL.right,
     [(_last_iterate.premise(r"the previous display at $\lambda=0$", {lam: 0}),)],
+    when={"lambda": 0},
 )
 
 DESCENT = (_polarization, _unexpected, _tower, _descent)

@@ -75,6 +75,7 @@ _numerator = Inequality(
         (L**2, Premise(eta * c * zeta(Rational(3, 2)) - _P, r"$P_T\le\eta c\,\zeta(3/2)$")),
         (L * sigma**2, Premise(eta**2 * (1 + log(T)) - _Q, r"$Q_T\le\eta^2(1+\ln T)$")),
     ],
+    when={"fading": 1},
 )
 _low = 2 * eta * (sqrt(T + 1) - 1)
 _positive = Premise(1 / _low, r"$T\ge1$")
@@ -91,6 +92,7 @@ _scheduled = Inequality(
             Premise(_H - _low, r"$H_T\ge2\eta(\sqrt{T+1}-1)$"),
         ),
     ],
+    when={"fading": 1},
 )
 SCHEDULE_PROOF = Proof(
     "schedules",

@@ -5,14 +5,25 @@
 ``bigger - smaller = sum of the products``; every factor is a perfect square, a squared norm, an
 expression whose sign sympy knows from the symbols' assumptions, or a ``Premise``.
 ``Premise``: an expression that is >= 0 by an assumption, a named lemma, or an earlier step.
+A step may say ``when`` it claims something: constants and flags that must have these values.
 ``Cited``: what a machine cannot decide here (measure theory, a textbook theorem); its reason is
 printed with it, and reports mark it as not verified.
 """
 
-__all__ = ["Cited", "Identity", "Inequality", "NormSquare", "Premise", "Proof", "Square", "Step"]
+__all__ = [
+    "Cited",
+    "Identity",
+    "Inequality",
+    "NormSquare",
+    "Premise",
+    "Proof",
+    "Quote",
+    "Square",
+    "Step",
+]
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import sympy
@@ -22,11 +33,25 @@ from theory.statements import Statement
 
 
 @dataclass(frozen=True)
+class Quote:
+    """What a premise takes from statements proved elsewhere: the expression, read off them."""
+
+    expr: sympy.Expr
+    statements: tuple[Statement, ...]
+
+
+@dataclass(frozen=True)
 class Premise:
-    """``expr >= 0``, because of ``why``."""
+    """``expr >= 0``, because of ``why``; ``quote`` where that is another statement."""
 
     expr: sympy.Expr
     why: str
+    quote: Quote | None = None
+
+    @staticmethod
+    def quoting(expr: sympy.Expr, why: str, *statements: Statement) -> "Premise":
+        """A premise that statements proved elsewhere give; ``expr`` is built from theirs."""
+        return Premise(expr, why, Quote(expr, statements))
 
 
 @dataclass(frozen=True)
@@ -60,8 +85,23 @@ def _latex(expr: sympy.Expr) -> str:
     return sympy.latex(expr, order="rev-lex")
 
 
+def _nonzero_somewhere(expr: sympy.Expr) -> bool:
+    """Whether it is far from 0 at one point: then it is not 0, and simplifying is a waste."""
+    names = sorted(expr.free_symbols, key=lambda symbol: symbol.name)
+    # T, n and k are counts; the other values are multiples of square roots, so none is special.
+    point = {
+        symbol: 7 + index if symbol.is_integer else sympy.sqrt(2 + index) / 3
+        for index, symbol in enumerate(names)
+    }
+    value = abs(sympy.N(expr.subs(point), 30))
+    return bool(value.is_finite and value > 1e-12)
+
+
 def _vanishes(expr: sympy.Expr) -> bool:
-    return sympy.expand(expr) == 0 or sympy.simplify(expr) == 0
+    expr = sympy.sympify(expr)
+    if sympy.expand(expr) == 0:
+        return True
+    return not _nonzero_somewhere(expr) and sympy.simplify(expr) == 0
 
 
 def _nonnegative(factor: Factor) -> bool:
@@ -86,6 +126,7 @@ class Identity:
     left: sympy.Expr
     right: sympy.Expr
     shown: str = ""
+    when: Mapping[str, float] = field(default_factory=dict)
     verified_by = "sympy: difference simplifies to 0"
 
     def holds(self) -> bool:
@@ -105,6 +146,7 @@ class Inequality:
     smaller: sympy.Expr
     bigger: sympy.Expr
     certificate: Sequence[tuple[Factor, ...]]
+    when: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def verified_by(self) -> str:
@@ -181,6 +223,26 @@ class Proof:
     def cited(self) -> tuple[Cited, ...]:
         """The steps that it does not."""
         return tuple(step for step in self.steps if isinstance(step, Cited))
+
+    @property
+    def premises(self) -> tuple[tuple[Inequality, Premise], ...]:
+        """Every premise, with the step that uses it."""
+        return tuple(
+            (step, factor)
+            for step in self.steps
+            if isinstance(step, Inequality)
+            for term in step.certificate
+            for factor in term
+            if isinstance(factor, Premise)
+        )
+
+    def misquoted(self) -> tuple[Premise, ...]:
+        """The premises that do not say what the statements they quote say."""
+        return tuple(
+            premise
+            for _, premise in self.premises
+            if premise.quote and not _vanishes(premise.expr - premise.quote.expr)
+        )
 
     def failures(self) -> tuple[Identity | Inequality, ...]:
         """The decidable steps that do not hold; empty for a proof that stands."""

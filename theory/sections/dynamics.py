@@ -47,7 +47,8 @@ def stability_section(results: Results, table: Table) -> str:
 In one dimension w settles at distance rho from the minimiser (proved, for eta L < 1), and
 the floor L^2 rho^2 of the corrected bound is attained. That is special. On an isotropic quadratic
 in the plane, u circles at radius rho and w at radius rho sqrt(eta L) (proved to be an orbit; that
-it attracts is measured here), so the average squared gradient is eta L times the floor.
+it attracts is measured here), so the average squared gradient is eta L times the floor. With
+eigenvalues far apart most of the floor is attained again, by the sharpest direction.
 
 {
         table(
@@ -66,10 +67,11 @@ it attracts is measured here), so the average squared gradient is eta L times th
 
 ## Stability: the largest stable eta h
 
-Scalar quadratic h w^2 / 2. Without normalisation, u = w + rho g, S2-SAM is heavy-ball with momentum
-rho h (proved), so it tolerates *larger* steps than SGD, 2 (1 + rho h) against 2, while SAM
-tolerates smaller ones, 2 / (1 + rho h); the price is rho h < 1, beyond which S2-SAM diverges at
-every step size. Normalised, SGD and SAM diverge for eta h > 2 from every start but 0; S2-SAM stays
+Scalar quadratic h w^2 / 2, **all of this section without momentum** of the
+optimizer's own. Without normalisation, u = w + rho g, S2-SAM is heavy-ball with momentum rho h
+(proved), so it tolerates *larger* steps than SGD, 2 (1 + rho h) against 2, while SAM tolerates
+smaller ones, 2 / (1 + rho h); the price is rho h < 1, beyond which S2-SAM diverges at every step
+size. Normalised, SGD and SAM diverge for eta h > 2 from every start but 0; S2-SAM stays
 bounded up to (3 + sqrt 5) / 2 = 2.618 from |w_0| <= 2 rho (boundedness proved below the limit;
 divergence above it measured). Found by bisection; {agree} of {len(rows)} agree within the
 resolution. Normalised runs: n = 40 starts, stable if all stay bounded; otherwise n = 1,

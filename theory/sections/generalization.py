@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from theory.checks import Estimate
+from theory.pac_bayes import RADII
 from theory.results import Results
 
 Table = Callable[[Sequence[str], Sequence[Sequence[object]]], str]
@@ -131,6 +132,10 @@ on training sets that differ in one example, same indices, mean over the second 
         )
     }
 
+Examples are drawn with replacement. The stability bounds need less: that each step meets each
+example with probability 1/n, which reshuffled epochs also do (proofs.md: the recursion is linear in
+the distance, so its dependence on the order drops out).
+
 Theorem 1 at lambda = 2L, R uniform. The corrected statement bounds the excess of F + lambda
 |w|^2 / 2, and the printed one is held against the same, where mu = lambda is a PL constant. Read
 so, it is not violated here; what refutes it are the exact counterexamples above, on functions whose
@@ -155,9 +160,11 @@ smallest risk, so it is understated.
         )
     }
 
-### PAC-Bayes (Foret et al. 2021, Theorem 1, constants of its appendix)
+### PAC-Bayes (Foret et al. 2021, Theorem 2 of the appendix)
 
-0-1 loss, delta = 0.05 split over 12 radii, one run per density; k counts active weights because the
+0-1 loss, delta = 0.05 split over {len(RADII)} radii from {RADII[0]:g} to {RADII[-1]:g} that were
+fixed before any data (radii made of the trained weights would void the union bound), one run per
+density; k counts active weights because the
 random mask precedes the data. The worst error in the ball is bounded by margins (Cauchy-Schwarz),
 not searched for. *with mask* also pays log C(640, k) for a mask chosen by the data. The theorem
 assumes that Gaussian noise on the weights does not lower the population error; the last column

@@ -1,8 +1,6 @@
 // Sparse convolutions: forward, gradient by the input (the same kernel on the transposed pattern)
 // and gradient by the weights at the active positions.
 //
-// Every block of images is worked on by one thread from beginning to end and leaves partial sums of
-// its own, which are added in the blocks' order: the bits do not depend on the number of threads.
 #pragma once
 #include "lanes.h"
 #include "op.h"
@@ -13,20 +11,21 @@ enum Mode : int64_t { STORE, STATS, RELU_BACK };
 
 // n: mode, K, Ho, Wo, strides of X (block, row), step of X's columns in pixels,
 //    strides of O, Y, R (block, channel, row, column), of A (block, channel, row, column),
-//    whether to go on with the sums of another operation
+//    whether to go on with the sums of another operation, whether X, and whether A is a thread's
+//    and not a block's
 template <class S, int R, int Q, int STEP, int MODE>
-static void conv_block(const Op &op, int block) {
+static void conv_block(const Op &op, int block, int thread) {
     using T = Store<S>;
     constexpr int V = T::V, B = T::BLOCK;
     const int K = op.n[1], rows = op.n[2] / R, columns = op.n[3] / Q;
     const int64_t xr = op.n[5];
     const int64_t ok = op.n[8], orow = op.n[9], ocol = op.n[10];
     const int64_t ak = op.n[12], arow = op.n[13], acol = op.n[14];
-    const S *X = (const S *)op.x + block * op.n[4];
+    const S *X = (const S *)op.x + (op.n[16] ? thread : block) * op.n[4];
     S *O = (S *)op.o + block * op.n[7];
     const S *Y = (const S *)op.y + (op.y ? block * op.n[7] : 0);
     const S *Rs = (const S *)op.r + (op.r ? block * op.n[7] : 0);
-    const S *A = (const S *)op.a + (op.a ? block * op.n[11] : 0);
+    const S *A = (const S *)op.a + (op.a ? (op.n[17] ? thread : block) * op.n[11] : 0);
     float *stats = op.stats + (MODE == STORE ? 0 : (int64_t)block * K * 2 * L);
     if (MODE != STORE && !op.n[15]) std::memset(stats, 0, sizeof(float) * K * 2 * L);
     const int32_t *ptr = op.ptr, *off = op.off;
@@ -86,14 +85,12 @@ static void conv_block(const Op &op, int block) {
     }
 }
 
-template <class S, int R, int Q, int STEP> static void conv_tiled(const Op &op, const Call &c) {
-#pragma omp parallel for num_threads(c.threads) schedule(static) if (c.threads > 1)
-    for (int block = 0; block < c.blocks; block++) {
-        switch (op.n[0]) {
-            case STORE: conv_block<S, R, Q, STEP, STORE>(op, block); break;
-            case STATS: conv_block<S, R, Q, STEP, STATS>(op, block); break;
-            default: conv_block<S, R, Q, STEP, RELU_BACK>(op, block);
-        }
+template <class S, int R, int Q, int STEP>
+static void conv_tiled(const Op &op, int block, int thread) {
+    switch (op.n[0]) {
+        case STORE: return conv_block<S, R, Q, STEP, STORE>(op, block, thread);
+        case STATS: return conv_block<S, R, Q, STEP, STATS>(op, block, thread);
+        default: return conv_block<S, R, Q, STEP, RELU_BACK>(op, block, thread);
     }
 }
 
@@ -102,46 +99,47 @@ template <class S> struct Tile {
     static constexpr int sums = (L == 16 ? 16 : L == 8 ? 8 : 8) / Store<S>::V;
 };
 
-template <class S, int STEP> static void conv_step(const Op &op, const Call &c) {
+template <class S, int STEP> static void conv_step(const Op &op, int block, int thread) {
     constexpr int sums = Tile<S>::sums;
     const int64_t H = op.n[2], W = op.n[3];
     if constexpr (sums == 16) {
-        if (H % 2 == 0 && W % 8 == 0) return conv_tiled<S, 2, 8, STEP>(op, c);
-        if (H % 4 == 0 && W % 4 == 0) return conv_tiled<S, 4, 4, STEP>(op, c);
+        if (H % 2 == 0 && W % 8 == 0) return conv_tiled<S, 2, 8, STEP>(op, block, thread);
+        if (H % 4 == 0 && W % 4 == 0) return conv_tiled<S, 4, 4, STEP>(op, block, thread);
     }
     if constexpr (sums >= 8) {
-        if (W % 8 == 0) return conv_tiled<S, 1, 8, STEP>(op, c);
-        if (H % 2 == 0 && W % 4 == 0) return conv_tiled<S, 2, 4, STEP>(op, c);
+        if (W % 8 == 0) return conv_tiled<S, 1, 8, STEP>(op, block, thread);
+        if (H % 2 == 0 && W % 4 == 0) return conv_tiled<S, 2, 4, STEP>(op, block, thread);
     }
     if constexpr (sums >= 4) {
-        if (H % 2 == 0 && W % 2 == 0) return conv_tiled<S, 2, 2, STEP>(op, c);
+        if (H % 2 == 0 && W % 2 == 0) return conv_tiled<S, 2, 2, STEP>(op, block, thread);
     } else if constexpr (sums >= 2) {
-        if (W % 2 == 0) return conv_tiled<S, 1, 2, STEP>(op, c);
+        if (W % 2 == 0) return conv_tiled<S, 1, 2, STEP>(op, block, thread);
     }
-    conv_tiled<S, 1, 1, STEP>(op, c);
+    conv_tiled<S, 1, 1, STEP>(op, block, thread);
 }
 
-template <class S> static void conv(const Op &op, const Call &c) {
+template <class S> static void conv(const Op &op, const Call &, int block, int thread) {
     if (op.n[6] == 1)
-        conv_step<S, 1>(op, c);
+        conv_step<S, 1>(op, block, thread);
     else
-        conv_step<S, 2>(op, c);
+        conv_step<S, 2>(op, block, thread);
 }
 
 // dv[p] = sum over images and pixels of dY[k] · X[off p].
-// x, y: X and dY (inside its border); w: dv; stats: L floats an active weight and thread;
-// n: -, K, Ho, Wo, strides of X (block, row), step of X's columns, strides of dY (block, channel,
-//    row); f[0]: dv of each block
+// x, y: X and dY (inside its border, a thread's); stats: L floats an active weight and thread;
+// n: -, K, Ho, Wo, strides of X (block, row), step of X's columns, strides of dY (thread, channel,
+//    row), whether X is a thread's too; f[0]: dv of each block
 template <class S, int R, int Q, int STEP>
-static void wgrad_block(const Op &op, int block, float *part, float *dv) {
+static void wgrad_tiled(const Op &op, int block, int thread) {
     using T = Store<S>;
     constexpr int V = T::V, B = T::BLOCK, CHAINS = R * Q * V < 4 ? R * Q * V : 4;
     const int K = op.n[1], rows = op.n[2] / R, columns = op.n[3] / Q;
     const int64_t xr = op.n[5], dk = op.n[8], dr = op.n[9];
     const int32_t *ptr = op.ptr, *off = op.off;
-    const S *X = (const S *)op.x + block * op.n[4];
-    const S *D = (const S *)op.y + block * op.n[7];
+    const S *X = (const S *)op.x + (op.n[10] ? thread : block) * op.n[4];
+    const S *D = (const S *)op.y + thread * op.n[7];
     const int count = ptr[K];
+    float *part = op.stats + (int64_t)thread * count * L, *dv = op.f[0] + (int64_t)block * count;
     std::memset(part, 0, sizeof(float) * L * count);
     for (int t = 0; t < rows * columns; t++) {
         const int tr = t / columns, tq = t % columns;
@@ -175,18 +173,9 @@ static void wgrad_block(const Op &op, int block, float *part, float *dv) {
     for (int p = 0; p < count; p++) dv[p] = total(loadf(part + (int64_t)p * L));
 }
 
-template <class S, int R, int Q, int STEP> static void wgrad_tiled(const Op &op, const Call &c) {
-    const int64_t count = op.ptr[op.n[1]];
-#pragma omp parallel for num_threads(c.threads) schedule(static) if (c.threads > 1)
-    for (int block = 0; block < c.blocks; block++) {
-#ifdef _OPENMP
-        const int thread = omp_get_thread_num();
-#else
-        const int thread = 0;
-#endif
-        wgrad_block<S, R, Q, STEP>(op, block, op.stats + thread * count * L,
-                                   op.f[0] + block * count);
-    }
+// w = the sum of f[0] over blocks. n: active weights
+static void wgrad_sum(const Op &op, const Call &c) {
+    const int64_t count = op.n[0];
     for (int64_t p = 0; p < count; p++) {
         float s = 0;
         for (int block = 0; block < c.blocks; block++) s += op.f[0][block * count + p];
@@ -194,28 +183,28 @@ template <class S, int R, int Q, int STEP> static void wgrad_tiled(const Op &op,
     }
 }
 
-template <class S, int STEP> static void wgrad_step(const Op &op, const Call &c) {
+template <class S, int STEP> static void wgrad_step(const Op &op, int block, int thread) {
     constexpr int sums = Tile<S>::sums;
     const int64_t H = op.n[2], W = op.n[3];
     if constexpr (sums == 16) {
-        if (H % 2 == 0 && W % 8 == 0) return wgrad_tiled<S, 2, 8, STEP>(op, c);
-        if (H % 4 == 0 && W % 4 == 0) return wgrad_tiled<S, 4, 4, STEP>(op, c);
+        if (H % 2 == 0 && W % 8 == 0) return wgrad_tiled<S, 2, 8, STEP>(op, block, thread);
+        if (H % 4 == 0 && W % 4 == 0) return wgrad_tiled<S, 4, 4, STEP>(op, block, thread);
     }
     if constexpr (sums >= 8) {
-        if (W % 8 == 0) return wgrad_tiled<S, 1, 8, STEP>(op, c);
-        if (H % 2 == 0 && W % 4 == 0) return wgrad_tiled<S, 2, 4, STEP>(op, c);
+        if (W % 8 == 0) return wgrad_tiled<S, 1, 8, STEP>(op, block, thread);
+        if (H % 2 == 0 && W % 4 == 0) return wgrad_tiled<S, 2, 4, STEP>(op, block, thread);
     }
     if constexpr (sums >= 4) {
-        if (H % 2 == 0 && W % 2 == 0) return wgrad_tiled<S, 2, 2, STEP>(op, c);
+        if (H % 2 == 0 && W % 2 == 0) return wgrad_tiled<S, 2, 2, STEP>(op, block, thread);
     } else if constexpr (sums >= 2) {
-        if (W % 2 == 0) return wgrad_tiled<S, 1, 2, STEP>(op, c);
+        if (W % 2 == 0) return wgrad_tiled<S, 1, 2, STEP>(op, block, thread);
     }
-    wgrad_tiled<S, 1, 1, STEP>(op, c);
+    wgrad_tiled<S, 1, 1, STEP>(op, block, thread);
 }
 
-template <class S> static void wgrad(const Op &op, const Call &c) {
+template <class S> static void wgrad(const Op &op, const Call &, int block, int thread) {
     if (op.n[6] == 1)
-        wgrad_step<S, 1>(op, c);
+        wgrad_step<S, 1>(op, block, thread);
     else
-        wgrad_step<S, 2>(op, c);
+        wgrad_step<S, 2>(op, block, thread);
 }

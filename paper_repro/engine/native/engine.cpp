@@ -6,25 +6,58 @@
 #include "pattern.h"
 #include "pointwise.h"
 
+// What works on one block of images by itself; the rest needs all of them.
+static inline bool local(const Op &op) {
+    return op.kind <= WGRAD || op.kind == NORM_RELU || (op.kind >= NORM_BACK && op.kind <= MAXPOOL_BACK);
+}
+
+template <class S> static void run_local(const Op &op, const Call &c, int block, int thread) {
+    switch (op.kind) {
+        case IMAGES: return images<S>(op, c, block, thread);
+        case CONV: return conv<S>(op, c, block, thread);
+        case WGRAD: return wgrad<S>(op, c, block, thread);
+        case NORM_RELU: return norm_relu<S>(op, c, block, thread);
+        case NORM_BACK: return norm_back<S>(op, c, block, thread);
+        case DOT: return dot<S>(op, c, block, thread);
+        case POOL: return pool<S>(op, c, block, thread);
+        case POOL_BACK: return pool_back<S>(op, c, block, thread);
+        case MAXPOOL: return maxpool<S>(op, c, block, thread);
+        default: return maxpool_back<S>(op, c, block, thread);
+    }
+}
+
+static void run_whole(const Op &op, const Call &c) {
+    switch (op.kind) {
+        case COEF_TRAIN: return coefficients_train(op, c);
+        case COEF_EVAL: return coefficients_eval(op, c);
+        case COEF_BACK: return coefficients_back(op, c);
+        case WGRAD_SUM: return wgrad_sum(op, c);
+        default: return gather(op);
+    }
+}
+
+// Between two operations that need all blocks, a block goes through everything before the next one
+// begins: what one operation leaves, the next one finds in the cache. One thread works on a block
+// from beginning to end, and what blocks leave is added in their order: the bits do not depend on
+// the number of threads.
 template <class S> static void run(const Op *ops, int64_t count, const Call &c) {
-    for (int64_t i = 0; i < count; i++) {
-        const Op &op = ops[i];
-        switch (op.kind) {
-            case IMAGES: images<S>(op, c); break;
-            case CONV: conv<S>(op, c); break;
-            case WGRAD: wgrad<S>(op, c); break;
-            case COEF_TRAIN: coefficients_train(op, c); break;
-            case COEF_EVAL: coefficients_eval(op, c); break;
-            case NORM_RELU: norm_relu<S>(op, c); break;
-            case COEF_BACK: coefficients_back(op, c); break;
-            case NORM_BACK: norm_back<S>(op, c); break;
-            case DOT: dot<S>(op, c); break;
-            case POOL: pool<S>(op, c); break;
-            case POOL_BACK: pool_back<S>(op, c); break;
-            case MAXPOOL: maxpool<S>(op, c); break;
-            case MAXPOOL_BACK: maxpool_back<S>(op, c); break;
-            case GATHER: gather(op); break;
+    for (int64_t i = 0; i < count;) {
+        if (!local(ops[i])) {
+            run_whole(ops[i++], c);
+            continue;
         }
+        int64_t end = i;
+        while (end < count && local(ops[end])) end++;
+#pragma omp parallel for num_threads(c.threads) schedule(static) if (c.threads > 1)
+        for (int block = 0; block < c.blocks; block++) {
+#ifdef _OPENMP
+            const int thread = omp_get_thread_num();
+#else
+            const int thread = 0;
+#endif
+            for (int64_t k = i; k < end; k++) run_local<S>(ops[k], c, block, thread);
+        }
+        i = end;
     }
 }
 

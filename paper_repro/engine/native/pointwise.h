@@ -7,9 +7,6 @@
 #include "lanes.h"
 #include "op.h"
 
-#define BLOCKS(c) _Pragma("omp parallel for num_threads(c.threads) schedule(static) if (c.threads > 1)") \
-    for (int block = 0; block < c.blocks; block++)
-
 // 1 in the lanes of a block that hold images, 0 in the others.
 template <class S> static inline void lanes_in_use(const Call &c, int block, vf (&keep)[Store<S>::V]) {
     constexpr int B = Store<S>::BLOCK;
@@ -23,11 +20,11 @@ template <class S> static inline int64_t inside(int64_t W) {  // from the border
 }
 
 // x: float [batch, C, H, W] at strides n[3..6] -> o. n: C, H, W, strides (image, C, H, W)
-template <class S> static void images(const Op &op, const Call &c) {
+template <class S> static void images(const Op &op, const Call &c, int block, int thread) {
     constexpr int B = Store<S>::BLOCK;
     const int64_t C = op.n[0], H = op.n[1], W = op.n[2];
     const float *x = (const float *)op.x;
-    BLOCKS(c) {
+    {
         const int present = c.batch - block * B < B ? c.batch - block * B : B;
         for (int64_t ch = 0; ch < C; ch++)
             for (int64_t h = 0; h < H; h++) {
@@ -41,12 +38,13 @@ template <class S> static void images(const Op &op, const Call &c) {
     }
 }
 
-// a = relu(f0 x + f1 [+ f2 y + f3] [+ r]); r has a border too. n: C, H, W
-template <class S> static void norm_relu(const Op &op, const Call &c) {
+// a = relu(f0 x + f1 [+ f2 y + f3] [+ r]); r has a border too. n: C, H, W,
+// whether a is a thread's and not a block's
+template <class S> static void norm_relu(const Op &op, const Call &c, int block, int thread) {
     using T = Store<S>;
     constexpr int B = T::BLOCK, V = T::V;
     const int64_t C = op.n[0], H = op.n[1], W = op.n[2];
-    BLOCKS(c) {
+    {
         vf keep[V];
         lanes_in_use<S>(c, block, keep);
         const bool whole = (block + 1) * B <= c.batch;
@@ -59,7 +57,7 @@ template <class S> static void norm_relu(const Op &op, const Call &c) {
                 const S *x = (const S *)op.x + u;
                 const S *y = op.y ? (const S *)op.y + u : nullptr;
                 const S *r = op.r ? (const S *)op.r + b : nullptr;
-                S *a = (S *)op.a + b;
+                S *a = (S *)op.a + b + ((op.n[3] ? thread : block) - block) * C * (H + 2) * (W + 2) * B;
                 for (int64_t i = 0; i < W * B; i += B) {
                     vf z[V], e[V];
                     T::load(x + i, z);
@@ -81,12 +79,12 @@ template <class S> static void norm_relu(const Op &op, const Call &c) {
     }
 }
 
-// o = f0 x + f1 y + f2, with a border; x the gradient behind batch norm, y its input. n: C, H, W
-template <class S> static void norm_back(const Op &op, const Call &c) {
+// o = f0 x + f1 y + f2, with a border, a thread's; x the gradient behind batch norm, y its input. n: C, H, W
+template <class S> static void norm_back(const Op &op, const Call &c, int block, int thread) {
     using T = Store<S>;
     constexpr int B = T::BLOCK, V = T::V;
     const int64_t C = op.n[0], H = op.n[1], W = op.n[2];
-    BLOCKS(c) {
+    {
         vf keep[V];
         lanes_in_use<S>(c, block, keep);
         const bool whole = (block + 1) * B <= c.batch;
@@ -95,7 +93,7 @@ template <class S> static void norm_back(const Op &op, const Call &c) {
             for (int64_t h = 0; h < H; h++) {
                 const int64_t u = ((block * C + ch) * H + h) * W * B;
                 const S *x = (const S *)op.x + u, *y = (const S *)op.y + u;
-                S *o = (S *)op.o + ((block * C + ch) * (H + 2) + h) * (W + 2) * B + inside<S>(W);
+                S *o = (S *)op.o + ((thread * C + ch) * (H + 2) + h) * (W + 2) * B + inside<S>(W);
                 for (int64_t i = 0; i < W * B; i += B) {
                     vf g[V], z[V];
                     T::load(x + i, g);
@@ -116,11 +114,11 @@ static inline void store_sums(const Op &op, int block, int64_t C, int64_t ch, vf
 }
 
 // Sums of x and x·y a channel into stats. n: C, H, W
-template <class S> static void dot(const Op &op, const Call &c) {
+template <class S> static void dot(const Op &op, const Call &c, int block, int thread) {
     using T = Store<S>;
     constexpr int B = T::BLOCK, V = T::V;
     const int64_t C = op.n[0], H = op.n[1], W = op.n[2];
-    BLOCKS(c) for (int64_t ch = 0; ch < C; ch++) {
+    for (int64_t ch = 0; ch < C; ch++) {
         vf s0 = {}, s1 = {};
         const int64_t u = (block * C + ch) * H * W * B;
         for (int64_t h = 0; h < H; h++) {  // row by row: short sums are more exact
@@ -142,12 +140,12 @@ template <class S> static void dot(const Op &op, const Call &c) {
 }
 
 // The average over an activation's pixels: f0 is float [batch, C]. n: C, H, W
-template <class S> static void pool(const Op &op, const Call &c) {
+template <class S> static void pool(const Op &op, const Call &c, int block, int thread) {
     using T = Store<S>;
     constexpr int B = T::BLOCK, V = T::V;
     const int64_t C = op.n[0], H = op.n[1], W = op.n[2];
     const float scale = 1.0f / (H * W);
-    BLOCKS(c) for (int64_t ch = 0; ch < C; ch++) {
+    for (int64_t ch = 0; ch < C; ch++) {
         vf s[V] = {};
         for (int64_t h = 0; h < H; h++)
             for (int64_t w = 0; w < W; w++) {
@@ -166,12 +164,12 @@ template <class S> static void pool(const Op &op, const Call &c) {
 }
 
 // Its gradient f0 [batch, C] through the ReLU: o, and sums of o and o·y. n: C, H, W
-template <class S> static void pool_back(const Op &op, const Call &c) {
+template <class S> static void pool_back(const Op &op, const Call &c, int block, int thread) {
     using T = Store<S>;
     constexpr int B = T::BLOCK, V = T::V;
     const int64_t C = op.n[0], H = op.n[1], W = op.n[2];
     const float scale = 1.0f / (H * W);
-    BLOCKS(c) for (int64_t ch = 0; ch < C; ch++) {
+    for (int64_t ch = 0; ch < C; ch++) {
         float lanes[V][L] = {};
         for (int i = 0; i < B && block * B + i < c.batch; i++) {
             const int v = B == 16 ? i / L : (i / (2 * L)) * 2 + i % 2;
@@ -201,11 +199,11 @@ template <class S> static void pool_back(const Op &op, const Call &c) {
 static inline vf larger(vf best, vf x) { return (x > best) | (x != x) ? x : best; }
 
 // Largest of each 2 x 2 pixels: a [C, H, W] -> o [C, H/2, W/2], both with a border. n: C, H, W of a
-template <class S> static void maxpool(const Op &op, const Call &c) {
+template <class S> static void maxpool(const Op &op, const Call &c, int block, int thread) {
     using T = Store<S>;
     constexpr int B = T::BLOCK, V = T::V;
     const int64_t C = op.n[0], H = op.n[1], W = op.n[2];
-    BLOCKS(c) for (int64_t ch = 0; ch < C; ch++)
+    for (int64_t ch = 0; ch < C; ch++)
         for (int64_t h = 0; h < H / 2; h++)
             for (int64_t w = 0; w < W / 2; w++) {
                 const S *a = (const S *)op.a + ((block * C + ch) * (H + 2) + 2 * h) * (W + 2) * B +
@@ -224,11 +222,11 @@ template <class S> static void maxpool(const Op &op, const Call &c) {
 
 // The gradient x [C, H/2, W/2] to the first of the largest, through the ReLU: o [C, H, W], and sums
 // of o and o·y. n: C, H, W of a
-template <class S> static void maxpool_back(const Op &op, const Call &c) {
+template <class S> static void maxpool_back(const Op &op, const Call &c, int block, int thread) {
     using T = Store<S>;
     constexpr int B = T::BLOCK, V = T::V;
     const int64_t C = op.n[0], H = op.n[1], W = op.n[2];
-    BLOCKS(c) for (int64_t ch = 0; ch < C; ch++) {
+    for (int64_t ch = 0; ch < C; ch++) {
         vf s0 = {}, s1 = {};
         for (int64_t h = 0; h < H / 2; h++)
             for (int64_t w = 0; w < W / 2; w++) {

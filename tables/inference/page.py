@@ -1,0 +1,105 @@
+"""The simulation study as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tables.inference.looks import LOOKS
+from tables.inference.rules import AVERAGE, FAILS, HOLDS, NO_LARGER, STATED, UNDECIDED
+from tables.inference.study import (
+    SCENARIOS,
+    Scenario,
+    computed_power,
+    coverage,
+    ever,
+    naive,
+    simulate,
+)
+
+__all__ = ["page"]
+
+_TEMPLATE = """# The verdicts' rules on simulated records
+
+Made by `make claims-study`; {experiments:,} simulated histories a scenario, ± one standard error of
+the simulation, in points. Each history is looked at with n = {looks} seeds a cell. Rules:
+`tables/inference/rules.py`; truths and noise: `tables/inference/study.py`. No number here is of a
+trained network.
+
+## Errors
+
+How often some look gives a verdict that is wrong of the truth simulated.
+
+{errors}
+
+Plain 95 % t-intervals of pairs, looked at as often, claim a gain of nothing with {once} (1 cell)
+and {many} (24 cells, means over cells by seed); 2.5 % is what one look would. All four repeated
+intervals at once hold the true effect with {coverage} (95 % promised).
+
+Not promised: a shift that all differences of a seed share (κ of a difference's variance) is too
+small at these sizes for the test of seeds to see always, and shortens the interval of a mean of
+many cells; a negative correlation of pairs does so for any. Both would be ties of runs through
+their seed, which a chaotic training forgets; the records' own correlation stands beside each
+verdict.
+
+## Power
+
+Computed: of the look alone, from noncentral t with the true spread. Found: share of histories in
+which that look's verdict is that the effect is above 0. Other cells: of the same table, from whose
+runs the spread is known too.
+
+{powers}
+
+## What becomes of a claim about 24 cells
+
+All cells with the same Δ; the verdicts' shares at each look.
+
+{fates}
+"""
+
+
+def page(experiments: int) -> str:
+    """The study as Markdown, with n beside every number."""
+
+    def percent(share: float) -> str:
+        error = 100 * np.sqrt(share * (1 - share) / experiments)
+        return f"{share:.2%} ± {error:.2f}"
+
+    errors = []
+    for scenario in SCENARIOS:
+        wrong = ever(simulate(scenario, experiments), scenario.wrong)
+        promised = f"{STATED:.0%}" if scenario.held else "not promised"
+        errors.append((scenario.name, ", ".join(scenario.wrong), promised, percent(wrong)))
+    powers = []
+    for cells, others in ((1, 0), (1, 6), (3, 0), (24, 0)):
+        for effect in (0.1, 0.2, 0.4):
+            scenario = Scenario("", (effect,) * cells, (), others=others)
+            for k, verdicts in enumerate(simulate(scenario, experiments, seed=1)):
+                found = percent(float((verdicts == HOLDS).mean()))
+                computed = f"{computed_power(scenario, k):.1%}"
+                powers.append((cells, others, f"{effect:+g}", LOOKS[k], computed, found))
+    fates = []
+    verdicts_shown = (HOLDS, AVERAGE, NO_LARGER, FAILS, UNDECIDED)
+    for effect in (0.0, 0.1, 0.2, 0.4):
+        scenario = Scenario("", (effect,) * 24, (), everywhere=True)
+        for k, verdicts in enumerate(simulate(scenario, experiments, seed=3)):
+            shares = (f"{(verdicts == v).mean():.1%}" for v in verdicts_shown)
+            fates.append((f"{effect:+g}", LOOKS[k], *shares))
+    return _TEMPLATE.format(
+        experiments=experiments,
+        looks=", ".join(map(str, LOOKS)),
+        errors=_table(errors, ("truth", "wrong verdict", "stated, at most", "found")),
+        once=percent(naive(SCENARIOS[0], experiments)),
+        many=percent(naive(SCENARIOS[2], experiments)),
+        coverage=percent(coverage(experiments)),
+        powers=_table(powers, ("differences", "other cells", "Δ", "n", "computed", "found")),
+        fates=_table(fates, ("Δ", "n", *verdicts_shown)),
+    )
+
+
+def _table(rows: Sequence[tuple[object, ...]], headers: tuple[str, ...]) -> str:
+    from tabulate import tabulate
+
+    text: str = tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+    return text

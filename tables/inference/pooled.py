@@ -1,0 +1,154 @@
+"""One model for all cells of a table: an effect for each cell, a spread that they share.
+
+    y[i, arm, s] = μ[i, arm] + noise of variance φ e[i],    e[i] = 100 - mean accuracy of cell i
+
+for cell i, arm treatment or baseline, seed s. The spread of an accuracy between seeds is mostly the
+noise of a finite test set, whose variance grows like the error e[i] (in points); the factor φ is
+common and estimated from all cells together, with their degrees of freedom together, and from the
+other cells of the same table. An effect is Δ[i], the difference of the arms' means, and a claim is
+about Σ c[i] Δ[i] for fixed weights c.
+
+Two ways in which seeds may tie runs together are tested on the records before they are used, each
+by an exact F test:
+
+- *pairs*: Var(T + B) / Var(T - B) = (1 + r) / (1 - r) for the correlation r of the two runs that
+  share a cell and a seed (Pitman and Morgan, pooled over cells). If r differs from 0, differences
+  are taken by pairs: variance of T - B, C (n - 1) degrees of freedom. If not, the arms are taken as
+  independent, which has twice the degrees of freedom.
+- *seeds*: whether the sums u[s] = Σ c[i] (T - B)[i, s] scatter more over the seeds than cells
+  that are independent of each other would. If so, the seeds are the only independent units: the
+  variance of u, n - 1 degrees of freedom.
+
+A tie too weak for these tests to see makes intervals too short; the study says by how much.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["PAIRS", "SEEDS", "Fit", "fit", "residuals", "shrunk"]
+
+Array = np.ndarray
+
+#: Levels of the tests for pairs and for seeds. Taking pairs where there are none picks experiments
+#: whose differences scatter little by chance, so that must be rare; taking seeds where there is no
+#: need only widens intervals, which costs SEEDS of the power.
+PAIRS, SEEDS = 0.005, 0.05
+_LEAST_ERROR = 0.01  # points; a cell without any error has no spread to learn from
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a batch of experiments [...] says; cells are the last axis where there are any.
+
+    Attributes:
+        estimate: Σ c[i] Δ[i], in points.
+        se: its standard error, with ``df`` degrees of freedom.
+        effects: Δ[i], shape [..., C].
+        cell_se: their standard errors, with ``cell_df`` degrees of freedom.
+        spread: standard deviation of one run, averaged over the cells (root of the mean variance).
+        correlation: r of the two runs of a pair, between -1 and 1.
+        paired: whether differences were taken by pairs.
+        seeds: whether seeds were the units of the estimate.
+    """
+
+    estimate: Array
+    se: Array
+    df: Array
+    effects: Array
+    cell_se: Array
+    cell_df: Array
+    spread: Array
+    correlation: Array
+    paired: Array
+    seeds: Array
+
+
+def residuals(values: Array) -> tuple[Array, int]:
+    """Σ (y - ȳ)² / e of runs of shape [..., arms, n], and its degrees of freedom: φ times χ²."""
+    error = np.maximum(100.0 - values.mean(-1, keepdims=True), _LEAST_ERROR)
+    squares = (values - values.mean(-1, keepdims=True)) ** 2 / error
+    return squares.sum((-2, -1)), values.shape[-2] * (values.shape[-1] - 1)
+
+
+def fit(
+    treatment: Array,
+    baseline: Array,
+    weights: Array,
+    others: tuple[Array | float, int] = (0.0, 0),
+) -> Fit:
+    """Estimate from accuracies of shape [..., C, n]: C cells, n >= 2 seeds, in points.
+
+    Args:
+        treatment: one run a cell and a seed.
+        baseline: likewise, same cells and seeds.
+        weights: c, shape [C].
+        others: :func:`residuals` of other cells that share φ.
+
+    Raises:
+        ValueError: shapes that do not fit, or a single seed.
+    """
+    from scipy import stats  # here, so that a machine that only trains does without
+
+    c = np.asarray(weights, dtype=float)
+    cells, n = treatment.shape[-2:]
+    if treatment.shape != baseline.shape or c.shape != (cells,) or n < 2:
+        raise ValueError(f"{treatment.shape} and {baseline.shape} with weights {c.shape}")
+    difference, total = treatment - baseline, treatment + baseline
+    effects = difference.mean(-1)
+    error = np.maximum(100.0 - total.mean(-1) / 2, _LEAST_ERROR)
+
+    def squares(values: Array) -> Array:
+        return (((values - values.mean(-1, keepdims=True)) ** 2) / error[..., None]).sum((-2, -1))
+
+    df = cells * (n - 1)
+    of_difference, of_total = squares(difference) / df, squares(total) / df
+    whole = of_difference + of_total
+    with np.errstate(divide="ignore", invalid="ignore"):
+        correlation = np.where(whole > 0, (of_total - of_difference) / whole, 0.0)
+        ratio = of_total / of_difference
+        tail = 2 * np.minimum(stats.f.sf(ratio, df, df), stats.f.cdf(ratio, df, df))
+        paired = tail < PAIRS
+        # The unit vector sqrt(e) c turns the cells' scaled residuals into those of u; what is left
+        # of their squares is independent of it.
+        length = (c**2 * error).sum(-1)
+        u = np.einsum("c,...cn->...n", c, difference)
+        of_u = ((u - u.mean(-1, keepdims=True)) ** 2).sum(-1) / (n - 1)
+        rest = of_difference * df - of_u * (n - 1) / length
+        excess = of_u / length / (rest / max((cells - 1) * (n - 1), 1))
+        tied = stats.f.sf(excess, n - 1, max((cells - 1) * (n - 1), 1)) < SEEDS
+    seeds = tied if cells > 1 else np.zeros_like(paired)
+    squares_elsewhere, df_elsewhere = others
+    phi = (whole / 2 * df + squares_elsewhere) / (2 * df + df_elsewhere)
+    variance = np.where(paired, of_difference, 2 * phi)  # of T - B, for an error of 1 point
+    cell_df = np.where(paired, df, 2 * df + df_elsewhere)
+    return Fit(
+        estimate=effects @ c,
+        se=np.sqrt(np.where(seeds, of_u, variance * length) / n),
+        df=np.where(seeds, n - 1, cell_df),
+        effects=effects,
+        cell_se=np.sqrt(variance[..., None] * error / n),
+        cell_df=cell_df,
+        spread=np.sqrt(phi * error.mean(-1)),
+        correlation=correlation,
+        paired=paired,
+        seeds=seeds,
+    )
+
+
+def shrunk(effects: Array, cell_se: Array) -> Array:
+    """The cells' effects drawn towards their mean by as much as they are noise (empirical Bayes).
+
+    θ[i] = m + (Δ[i] - m) τ² / (τ² + se[i]²), with the mean m and τ² = max(0, variance of the Δ -
+    mean se²). For reading, not for verdicts.
+    """
+    mean = effects.mean(-1, keepdims=True)
+    if effects.shape[-1] < 2:
+        return effects
+    between = effects.var(-1, ddof=1, keepdims=True) - (cell_se**2).mean(-1, keepdims=True)
+    between = np.maximum(between, 0.0)
+    with np.errstate(invalid="ignore"):
+        share = np.where(between > 0, between / (between + cell_se**2), 0.0)
+    return mean + share * (effects - mean)

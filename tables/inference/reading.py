@@ -1,0 +1,269 @@
+"""From records to the arrays of a look, and from a look to words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from paper_repro.experiment.records import Record, Records
+from tables.base import Cell, Delta
+from tables.inference.looks import LOOKS
+from tables.inference.pooled import Fit, fit, residuals, shrunk
+from tables.inference.rules import (
+    MARGIN,
+    POWER,
+    UNDECIDED,
+    Rule,
+    cells_apart,
+    decide,
+    power,
+    repeated_interval,
+    seeds_to_find,
+)
+
+__all__ = ["NOT_MEASURED", "Build", "Finding", "Term", "interaction", "judge", "mean", "rise"]
+
+NOT_MEASURED = "not measured"
+
+Value = Callable[[Record], float | None]
+
+
+@dataclass(frozen=True)
+class Term:
+    """A difference and its weight in an effect Σ c[i] Δ[i]."""
+
+    delta: Delta
+    weight: float
+
+
+Terms = Mapping[str, Term]
+#: What gives differences their weights.
+Build = Callable[[Mapping[str, Delta]], Terms]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A verdict and the numbers that it rests on, with their n.
+
+    Attributes:
+        verdict: in words.
+        evidence: estimate, interval, n, power.
+        look: which of LOOKS it is of, from 0; None before the first and for what has no looks.
+        precision: the effect's standard error and its degrees of freedom at that look.
+    """
+
+    verdict: str
+    evidence: str
+    look: int | None = None
+    precision: tuple[float, float] | None = None
+
+
+def mean(deltas: Mapping[str, Delta]) -> Terms:
+    """The mean of the differences."""
+    return {name: Term(delta, 1 / len(deltas)) for name, delta in deltas.items()}
+
+
+def interaction(deltas: Mapping[str, Delta]) -> Terms:
+    """The first of two differences minus the second.
+
+    Raises:
+        ValueError: there are not two.
+    """
+    if len(deltas) != 2:
+        raise ValueError("an interaction is of two differences")
+    return {name: Term(delta, w) for (name, delta), w in zip(deltas.items(), (1, -1), strict=True)}
+
+
+def rise(deltas: Mapping[str, Delta], axis: Callable[[str], float]) -> Terms:
+    """How far Δ rises from the lowest to the highest position on an axis, along a common slope.
+
+    The least-squares slope Σ (x[i] - x̄[g]) Δ[i] / Σ (x[i] - x̄[g])² times the axis's range, where
+    each group g has a level of its own: the differences whose names begin alike (before a comma).
+
+    Args:
+        deltas: by name, "group, position".
+        axis: the position on the axis in a name.
+
+    Raises:
+        ValueError: no group has two positions.
+    """
+    x = {name: axis(name) for name in deltas}
+    groups: dict[str, list[float]] = {}
+    for name in deltas:
+        groups.setdefault(_group(name), []).append(x[name])
+    from_mean = {name: x[name] - float(np.mean(groups[_group(name)])) for name in deltas}
+    squares = sum(d * d for d in from_mean.values())
+    if squares == 0:
+        raise ValueError("a rise needs two positions on its axis")
+    scale = (max(x.values()) - min(x.values())) / squares
+    return {name: Term(delta, scale * from_mean[name]) for name, delta in deltas.items()}
+
+
+def _group(name: str) -> str:
+    return name.split(", ")[0] if ", " in name else ""
+
+
+def judge(
+    build: Build,
+    deltas: Mapping[str, Delta],
+    records: Records,
+    value: Value,
+    rule: Rule,
+    what: str,
+    others: Iterable[Cell] = (),
+) -> Finding:
+    """The verdict of the latest look that all differences have reached.
+
+    A look at n seeds takes the first n seeds of which every difference has both runs. Before the
+    first look nothing is decided. Differences with a run that diverged are left out, and what is
+    left of them is counted: then nothing is taken to hold.
+
+    Args:
+        build: gives the differences their weights.
+        deltas: by name.
+        records: to read.
+        value: what is read.
+        rule: what is asked of the effect.
+        what: the effect's name in the evidence.
+        others: cells of the same table, whose runs scatter alike; those of the differences and
+            those named twice count once.
+    """
+    read = {name: _Pairs.of(delta, records, value) for name, delta in deltas.items()}
+    kept = {name: pairs for name, pairs in read.items() if not pairs.diverged}
+    lost = len(read) - len(kept)
+    suffix = f"; left out, with runs that diverged: {lost}" if lost else ""
+    measured = sum(bool(pairs.gains) for pairs in kept.values())
+    if not measured:
+        verdict = UNDECIDED if lost else NOT_MEASURED
+        return Finding(verdict, f"{what}: none of {len(read)} differences measured{suffix}")
+    shared = sorted(set.intersection(*(set(pairs.gains) for pairs in kept.values())))
+    reached = [k for k, n in enumerate(LOOKS) if n <= len(shared)]
+    if not reached:
+        return Finding(UNDECIDED, _before(what, kept) + suffix)
+    look = reached[-1]
+    seeds = shared[: LOOKS[look]]
+    ours, theirs = (
+        np.array([[p.runs[s][arm] for s in seeds] for p in kept.values()]) for arm in (0, 1)
+    )
+    try:
+        terms = build({name: deltas[name] for name in kept})
+    except ValueError as error:  # too little is left of it
+        return Finding(UNDECIDED, f"{what}: {error}{suffix}")
+    own = (cell for d in deltas.values() for cell in (d.treatment, d.baseline))
+    elsewhere = _scatter(others, own, records, value, len(seeds))
+    fitted = fit(ours, theirs, np.array([terms[name].weight for name in kept]), elsewhere)
+    verdict = str(decide(fitted, look, rule, lost > 0))
+    words = f"{what}: " + _words(fitted, look, rule, list(kept)) + suffix
+    return Finding(verdict, words, look, (float(fitted.se), float(fitted.df)))
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """A difference's runs by seed: (treatment, baseline), and whether one of them diverged."""
+
+    runs: Mapping[int, tuple[float, float]]
+    diverged: bool
+
+    @property
+    def gains(self) -> Mapping[int, float]:
+        return {seed: ours - theirs for seed, (ours, theirs) in self.runs.items()}
+
+    @classmethod
+    def of(cls, delta: Delta, records: Records, value: Value) -> _Pairs:
+        arms: list[dict[int, float]] = []
+        diverged = False
+        for cell in (delta.treatment, delta.baseline):
+            values: dict[int, float] = {}
+            for config in cell.runs:
+                record = records.get(config)
+                if record is None:
+                    continue
+                diverged |= record.status == "diverged"
+                measured = _read(cell, record, value)
+                if measured is not None:
+                    values[config.seed] = measured
+            arms.append(values)
+        ours, theirs = arms
+        return cls({s: (ours[s], theirs[s]) for s in ours if s in theirs}, diverged)
+
+
+def _scatter(
+    cells: Iterable[Cell], without: Iterable[Cell], records: Records, value: Value, most: int
+) -> tuple[float, int]:
+    """Residuals of the first ``most`` runs of each cell, cells ``without`` left out."""
+    seen = {_name(cell) for cell in without}
+    squares, df = 0.0, 0
+    for cell in cells:
+        if not cell.runs or cell.value is not None or _name(cell) in seen:
+            continue
+        seen.add(_name(cell))
+        read = (records.get(config) for config in cell.runs)
+        values = [v for record in read if record and (v := value(record)) is not None][:most]
+        if len(values) > 1:
+            own, own_df = residuals(np.array([values]))
+            squares, df = squares + float(own), df + own_df
+    return squares, df
+
+
+def _name(cell: Cell) -> str:
+    return min((config.fingerprint for config in cell.runs), default="")
+
+
+def _read(cell: Cell, record: Record, value: Value) -> float | None:
+    return (cell.value or value)(record)
+
+
+def _before(what: str, kept: Mapping[str, _Pairs]) -> str:
+    """What there is before the first look; for reading, no interval."""
+    measured = [list(pairs.gains.values()) for pairs in kept.values() if pairs.gains]
+    counts = [len(pairs.runs) for pairs in kept.values()]
+    ready = sum(n >= LOOKS[0] for n in counts)
+    average = float(np.mean([np.mean(values) for values in measured]))
+    several = f"mean Δ of them {average:+.2f}" if len(kept) > 1 else f"{average:+.2f}"
+    least, most = min(map(len, measured)), max(map(len, measured))
+    n = f"n = {most}" if least == most else f"n = {least} to {most}"
+    return (
+        f"{what}: no look yet, {len(measured)} of {len(kept)} differences measured, {ready} with "
+        f"{LOOKS[0]} seeds; {several} points ({n})"
+    )
+
+
+def _words(fitted: Fit, look: int, rule: Rule, names: list[str]) -> str:
+    n, cells = LOOKS[look], len(names)
+    low, high = repeated_interval(fitted, look)
+    of = f" of {cells} differences" if cells > 1 else ""
+    parts = [
+        f"{float(fitted.estimate):+.2f} [{float(low):+.2f}, {float(high):+.2f}] points{of} "
+        f"(look at n = {n})"
+    ]
+    if cells > 1:
+        above, below = cells_apart(fitted, look)
+        drawn = shrunk(fitted.effects, fitted.cell_se)
+        parts.append(
+            f"cells above 0: {int(above.sum())}, below: {int(below.sum())}"
+            + _named(names, below)
+            + f" (Holm), shrunk {drawn.min():+.2f} to {drawn.max():+.2f}"
+        )
+    unit = "seeds" if fitted.seeds else "pairs" if fitted.paired else "runs"
+    parts.append(
+        f"a run's spread {float(fitted.spread):.2f}, correlation of pairs "
+        f"{float(fitted.correlation):+.2f}, units {unit}"
+    )
+    se, df = float(fitted.se), float(fitted.df)
+    target = MARGIN if rule.bound == 0 else -rule.bound
+    tested = 1 if fitted.seeds else cells  # for a share of the seeds
+    enough = seeds_to_find(target, se, df, look, tested)
+    share = power(target, se, df, look, tested)
+    now = f"power for {target:g} points above {rule.bound:g}: {share:.0%}"
+    if enough is None:
+        parts.append(f"{now}, below {POWER:.0%} even with n = {LOOKS[-1]}")
+    else:
+        parts.append(now if enough == n else f"{now}, {POWER:.0%} with n = {enough}")
+    return "; ".join(parts)
+
+
+def _named(names: list[str], which: np.ndarray) -> str:
+    chosen = [name for name, yes in zip(names, which, strict=True) if yes]
+    return f" ({', '.join(chosen)})" if chosen else ""
