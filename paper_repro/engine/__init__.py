@@ -12,7 +12,8 @@ can take a model's place, and whether that pays.
 The kernels are C++ (``native/``), compiled at first use for the instruction set of the machine
 (:mod:`paper_repro.engine.build`), and called through ctypes: no ABI of torch is involved. The flow:
 ``lower`` (a network's structure), ``layout`` (where each weight lies), ``bound`` (the two brought
-together), ``forward`` and ``backward`` (the programs of a step), ``program`` (their operations), ``native`` (what runs them).
+together), ``forward`` and ``backward`` (the programs of a step), ``program`` (their operations),
+``native`` (what runs them).
 """
 
 from paper_repro.engine.attach import ENGINES, attach, obstacle, worth
