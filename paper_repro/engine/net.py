@@ -249,6 +249,11 @@ class SparseNet(nn.Module):
             gradient = self.flat.grad
             p.grad = None if gradient is None else self.layout.unpack(gradient, name)
 
+    def perturbation(self, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+        """What the weights stand off the exact w, dense, by parameter."""
+        epsilon = self.flat.detach() - exact(optimizer, self.flat).detach()
+        return self.layout.unpack_all(epsilon)
+
     def adopt(self, layout: Layout) -> None:
         """Go on with another layout, to which the weights and their gradient are moved."""
         old, self.layout = self.layout, layout

@@ -30,6 +30,7 @@ def diagnose(
     rho: float = 0.05,
     iterations: int = 10,
     loss_fn: Callable[..., Tensor] = cross_entropy,
+    standing: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Any]:
     r"""Compare, on one batch and at the exact weights w, where S2-SAM and SAM would look.
 
@@ -46,6 +47,8 @@ def diagnose(
         generator: of the random direction and the power iteration's start, on the model's device.
         rho: the length ρ, in the units of a weight.
         iterations: of the power method.
+        standing: ε that the network trains at, by parameter, where the optimizer does not hold the
+            parameters themselves (see ``paper_repro.engine``).
         loss_fn: ``loss_fn(outputs, targets)``.
 
     Returns:
@@ -86,8 +89,11 @@ def diagnose(
                 )
             }
         sharpness = largest_eigenvalue(loss, weights, factors, generator, iterations)
-    zeros = [torch.zeros_like(g) for g in gradient]
-    ascent = dict(zip(named, _shifted(zeros, gradient, rho), strict=True))
+    if standing is not None and any(e.any() for e in standing.values()):
+        ascent: Mapping[str, Tensor] = standing
+    else:
+        zeros = [torch.zeros_like(g) for g in gradient]
+        ascent = dict(zip(named, _shifted(zeros, gradient, rho), strict=True))
     effective = {
         name: _effective(model, optimizer, masks, ascent, name)
         for name in ROUNDINGS

@@ -240,12 +240,20 @@ class Trainer:
         batch = self.task.scoring_batch(BatchRequest(self.config.batch_size), generator)
         rho = abs(self.optimizer.param_groups[0].get("rho") or 0.05)
         masks = self.method.masks
+        standing = None
         if self.net is not None:
             self.net.publish(self.optimizer)
-        loss_fn = self.task.plain_loss_fn
+            standing = self.net.perturbation(self.optimizer)
         with self._float32():
             measured = diagnose(
-                self.model, self.optimizer, masks, batch, generator, rho, loss_fn=loss_fn
+                self.model,
+                self.optimizer,
+                masks,
+                batch,
+                generator,
+                rho,
+                loss_fn=self.task.plain_loss_fn,
+                standing=standing,
             )
         return {**measured, "rho": rho, "churn": churn(masks_before, masks.state_dict())}
 

@@ -83,9 +83,14 @@ class Machine:
 
     def run(self, kind, n, f=(), *, batch, threads=1, momentum=0.0, eps=1e-5, **tensors):
         """One operation; a pointer is a tensor, or a tensor and the element it starts at."""
-        pair = {k: v if isinstance(v, tuple) else (v, 0) for k, v in tensors.items()}
+        self.run_all([(kind, n, f, tensors)], batch, threads, momentum, eps)
+
+    def run_all(self, operations, batch, threads=1, momentum=0.0, eps=1e-5):
+        """Operations in order, as a program: kind, sizes, vectors, pointers."""
         program = Program()
-        program.add(kind, n, [at(v) for v in f], **{k: at(*v) for k, v in pair.items()})
+        for kind, n, f, tensors in operations:
+            pair = {k: v if isinstance(v, tuple) else (v, 0) for k, v in tensors.items()}
+            program.add(kind, n, [at(v) for v in f], **{k: at(*v) for k, v in pair.items()})
         call = Call(batch, self.blocks(batch), threads, momentum, eps)
         program.run(self.library, int(self.dtype == torch.bfloat16), call)
 
