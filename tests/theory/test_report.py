@@ -32,7 +32,7 @@ def test_progress_counts_every_stage(run):
 def test_every_statement_is_checked_and_no_corrected_one_fails(run):
     results, _, _ = run
     assert failed(results) == []
-    assert len(results.outcomes) == 19
+    assert len(results.outcomes) == 25
     verdicts = {name: found.verdict for name, found in results.outcomes.items()}
     assert verdicts["lemma1_equal_printed"] == "violated"
     # No cell violates these; exact counterexamples do.

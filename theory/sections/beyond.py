@@ -22,6 +22,10 @@ def _crossing(momentum: str) -> float:
     return float(min(x for x in sympy.Poly(polynomial, r).nroots() if x.is_real and x > 0))
 
 
+def _rounded(size: float) -> float:
+    return size if size > 1e-9 else 0.0
+
+
 def _momentum(results: Results, table: Table) -> str:
     rows = [
         [
@@ -36,7 +40,7 @@ def _momentum(results: Results, table: Table) -> str:
     ]
     ratios, sizes = results.wander
     far = [
-        [f"{ratio:g}", *(f"{max(sizes[x][i], 1e-9):.2g}" for x in ("sgd", "sam", "s2sam"))]
+        [f"{ratio:g}", *(f"{_rounded(sizes[x][i]):.2g}" for x in ("sgd", "sam", "s2sam"))]
         for i, ratio in enumerate(ratios)
     ]
     points = results.outcomes["momentum_stable"]

@@ -21,6 +21,7 @@ def _problems() -> list[Problem]:
     return [
         Quadratic(rotated(np.geomspace(0.2, 1.0, 5), rng), 2 * rng.standard_normal(5)),
         Robust(features, features @ rng.standard_normal(5) * 2),
+        Quadratic(np.eye(5), np.zeros(5)),  # attains the noise term, so T is tested too
     ]
 
 
