@@ -23,7 +23,7 @@ def run(profile="smoke", name="rigl", **options):
 def test_at_1_a_run_is_the_one_it_always_was(profile):
     size = PROFILES[profile]
     plain = RunConfig(
-        profile=profile,
+        profile=size.runs_as or profile,
         dataset=size.datasets["cifar10"],
         model=size.models.get("resnet32x2", "resnet32x2"),
         method=size.method("rigl", sparsity=0.9),
