@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from paper_repro.errors import UserError
 from paper_repro.optim import OPTIMIZERS
 from paper_repro.optim.ascent import ascend, displaced
 from paper_repro.optim.base import Perturbing, global_norm
 from paper_repro.optim.batchnorm import still_batch_norm
+from paper_repro.optim.closure import given
 from paper_repro.optim.plain import PlainSGD
 
 __all__ = ["AsyncSAM", "reference"]
@@ -63,11 +63,7 @@ class AsyncSAM(Perturbing):
         Raises:
             UserError: without a closure.
         """
-        if closure is None:
-            raise UserError(
-                "AsyncSAM.step needs a closure that zeroes the gradients, runs forward and "
-                "backward, and returns the loss, because it takes two gradients a step"
-            )
+        closure = given(closure, "AsyncSAM")
         loss = self._run(closure)
         active = any(group["rho"] for group in self.param_groups)
         live = self._live() if active else []

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from paper_repro.errors import UserError
 
-__all__ = ["Closure", "needed"]
+__all__ = ["Closure", "given", "needed"]
 
 
 class Closure:
@@ -103,4 +103,18 @@ def needed(closure: Callable[[], Any] | None, name: str, why: str) -> Closure:
     """
     if not isinstance(closure, Closure):
         raise UserError(f"{name}.step needs a paper_repro.optim.Closure, because {why}")
+    return closure
+
+
+def given(closure: Callable[[], Any] | None, name: str, when: str = "a step") -> Callable[[], Any]:
+    """``closure`` itself, where any will do but there must be one.
+
+    Raises:
+        UserError: there is none; that optimizer ``name`` takes two gradients ``when`` is said.
+    """
+    if closure is None:
+        raise UserError(
+            f"{name}.step needs a closure that zeroes the gradients, runs forward and backward, "
+            f"and returns the loss, because it takes two gradients {when}"
+        )
     return closure

@@ -14,6 +14,7 @@ from paper_repro.optim import OPTIMIZERS
 from paper_repro.optim.ascent import ascend, copies, displaced
 from paper_repro.optim.base import Perturbing, global_norm
 from paper_repro.optim.batchnorm import still_batch_norm
+from paper_repro.optim.closure import given
 from paper_repro.optim.plain import PlainSGD
 
 __all__ = ["FSAM", "reference"]
@@ -73,11 +74,7 @@ class FSAM(Perturbing):
         Raises:
             UserError: without a closure.
         """
-        if closure is None:
-            raise UserError(
-                "F-SAM.step needs a closure that zeroes the gradients, runs forward and backward, "
-                "and returns the loss, because it takes two gradients a step"
-            )
+        closure = given(closure, "F-SAM")
         loss = self._run(closure)
         fresh: dict[Tensor, Tensor] = {}
         if any(group["rho"] for group in self.param_groups):

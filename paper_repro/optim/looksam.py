@@ -14,6 +14,7 @@ from paper_repro.optim import OPTIMIZERS
 from paper_repro.optim.ascent import ascend, copies, displaced, global_dot
 from paper_repro.optim.base import Perturbing, global_norm
 from paper_repro.optim.batchnorm import still_batch_norm
+from paper_repro.optim.closure import given
 from paper_repro.optim.plain import PlainSGD
 
 __all__ = ["LookSAM", "reference"]
@@ -76,11 +77,7 @@ class LookSAM(Perturbing):
         Raises:
             UserError: without a closure.
         """
-        if closure is None:
-            raise UserError(
-                "LookSAM.step needs a closure that zeroes the gradients, runs forward and "
-                "backward, and returns the loss, because it takes two gradients at some steps"
-            )
+        closure = given(closure, "LookSAM", "at some steps")
         loss = self._run(closure)
         orthogonal: dict[Tensor, Tensor] = {}
         if any(group["rho"] for group in self.param_groups):

@@ -15,6 +15,7 @@ from paper_repro.optim import OPTIMIZERS
 from paper_repro.optim.ascent import ascend, displaced
 from paper_repro.optim.base import Perturbing, global_norm
 from paper_repro.optim.batchnorm import still_batch_norm
+from paper_repro.optim.closure import given
 from paper_repro.optim.plain import PlainSGD
 
 __all__ = ["SSAM", "reference"]
@@ -101,11 +102,7 @@ class SSAM(Perturbing):
         Raises:
             UserError: without a closure.
         """
-        if closure is None:
-            raise UserError(
-                "SSAM.step needs a closure that zeroes the gradients, runs forward and backward, "
-                "and returns the loss, because it takes two gradients a step"
-            )
+        closure = given(closure, "SSAM")
         loss = self._run(closure)
         fresh: dict[Tensor, Tensor] = {}
         if any(group["rho"] for group in self.param_groups):
