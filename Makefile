@@ -107,7 +107,7 @@ test-all: $(READY) ## The tests, the slow ones too
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n $(JOBS) -m "slow or not slow"
 
 test-native: $(READY) ## The sparse engine's kernels under address and undefined-behaviour sanitizers
-	@$(RUN) tests/engine/sanitize.py
+	@PYTHONPATH=$(CURDIR) $(RUN) tests/engine/sanitize.py
 
 lint: $(READY) ## ruff and mypy
 	@$(RUN) -m ruff check .
