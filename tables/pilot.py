@@ -93,6 +93,7 @@ def pilot(profile: Profile) -> Table:
         headers=("bed", "optimizer", "accuracy", "Δ to SGD"),
         rows=tuple(rows),
         notes=(
+            "The runs are of no profile: their sizes are the rows', not those of the line above.",
             "A bed says something of S2-SAM only if SAM, at two gradients a step, gains there.",
             "With fewer than 50,000 training images the others are tested on too.",
         ),
