@@ -15,7 +15,7 @@ from tables.base import Cell, Delta, Row, Table
 
 __all__ = ["BEDS", "Bed", "pilot"]
 
-RHOS = (0.05, 0.1)
+RHOS = (0.05, 0.1, 0.2)
 SEEDS = (0, 1, 2, 3, 4)
 
 
