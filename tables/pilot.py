@@ -47,6 +47,11 @@ BEDS = {
         0.9,
         {"train_size": 2_000, "epochs": 200, "test_on": "wide", "evaluate_every": 50},
     ),
+    "1,000 images, 200 epochs, ResNet-20 at 90 %": Bed(
+        "resnet20",
+        0.9,
+        {"train_size": 1_000, "epochs": 200, "test_on": "wide", "evaluate_every": 200},
+    ),
     "50,000 images, 20 epochs, ResNet-20 at 90 %": Bed(
         "resnet20", 0.9, {"epochs": 20, "evaluate_every": 5}
     ),
