@@ -61,12 +61,20 @@ class RunConfig:
         evaluate_every: epochs from one evaluation to the next; the last epoch always has one.
         test_on: ``official``, the data set's test images, or ``wide``: those and the training
             images that ``train_size`` leaves out, which makes an accuracy's noise smaller.
+        label_noise: fraction in [0, 1) of the training labels that are wrong, the same in every
+            run (:mod:`paper_repro.data.noise`).
     """
 
     #: Fields that came after runs were recorded, and what those runs did: records that lack one
     #: are read with that value, and it takes no part in a fingerprint.
     FIELD_BEFORE: ClassVar[Mapping[str, Scalar]] = MappingProxyType(
-        {"init": "fan_in", "rho_start": 0.0, "evaluate_every": 1, "test_on": "official"}
+        {
+            "init": "fan_in",
+            "rho_start": 0.0,
+            "evaluate_every": 1,
+            "test_on": "official",
+            "label_noise": 0.0,
+        }
     )
 
     profile: str
@@ -89,6 +97,7 @@ class RunConfig:
     rho_start: float = 0.0
     evaluate_every: int = 1
     test_on: str = "official"
+    label_noise: float = 0.0
 
     def __post_init__(self) -> None:
         for name, annotation in _types().items():
@@ -105,8 +114,9 @@ class RunConfig:
             raise UserError(f"seed must be at least 0 and below 2^32, not {self.seed}")
         if self.train_size is not None and self.train_size < 1:
             raise UserError(f"train_size must be at least 1, not {self.train_size}")
-        if not 0 <= self.label_smoothing < 1:
-            raise UserError(f"label_smoothing must lie in [0, 1), not {self.label_smoothing}")
+        for name in ("label_smoothing", "label_noise"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
         if self.precision not in PRECISIONS:
             raise UserError(
                 f"unknown precision {self.precision!r}; known are {', '.join(PRECISIONS)}"

@@ -52,6 +52,7 @@ OTHER = {
     "rho_start": 0.9,
     "evaluate_every": 5,
     "test_on": "wide",
+    "label_noise": 0.2,
 }
 
 
@@ -92,7 +93,7 @@ def test_an_option_younger_than_a_record_leaves_the_record_its_run(monkeypatch):
 
 
 def test_a_field_younger_than_a_record_leaves_the_record_its_run():
-    younger = {"init", "rho_start", "evaluate_every", "test_on"}
+    younger = {"init", "rho_start", "evaluate_every", "test_on", "label_noise"}
     assert set(RunConfig.FIELD_BEFORE) == younger
     old = {k: v for k, v in paper_run().to_dict().items() if k not in RunConfig.FIELD_BEFORE}
     then = RunConfig.from_dict(old)
@@ -226,6 +227,8 @@ def test_what_is_no_config_is_refused_in_a_sentence(plain, said):
         ({"weight_decay": float("inf")}, "weight_decay must be finite"),
         ({"momentum": "much"}, "momentum must be a number"),
         ({"label_smoothing": 1.0}, "label_smoothing"),
+        ({"label_noise": 1.0}, "label_noise"),
+        ({"label_noise": -0.1}, "label_noise"),
         ({"precision": "fp8"}, "unknown precision 'fp8'"),
         ({"seed": -1}, "seed"),
         ({"seed": 2**32}, "seed"),

@@ -103,6 +103,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--rho-start", type=float, help="fraction of the training with ρ = 0 first (late phase)"
     )
+    run.add_argument("--label-noise", type=float, help="fraction of training labels made wrong")
     run.add_argument("--threads", type=int, help="instead of the profile's")
     run.add_argument(
         "--option",

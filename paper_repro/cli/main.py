@@ -124,7 +124,7 @@ def _config(options: argparse.Namespace) -> RunConfig:
                 f"there are {', '.join(sorted(known)) or 'none'}"
             )
     method = _method(size, options.method, options.sparsity, _for(METHODS, options.method, given))
-    names = ("epochs", "precision", "train_size", "init", "rho_start")
+    names = ("epochs", "precision", "train_size", "init", "rho_start", "label_noise")
     given_too = {name: getattr(options, name) for name in names}
     chosen = {name: value for name, value in given_too.items() if value is not None}
     config = size.config(

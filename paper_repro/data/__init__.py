@@ -15,6 +15,7 @@ import torch
 
 from paper_repro.data.augment import Augmenter, Plan
 from paper_repro.data.base import Dataset, Split
+from paper_repro.data.noise import with_label_noise
 from paper_repro.registry import Registry
 
 __all__ = ["DATASETS", "Augmenter", "Dataset", "Plan", "Split", "load"]
@@ -30,6 +31,7 @@ def load(
     device: torch.device | str = "cpu",
     train_size: int | None = None,
     keep_rest: bool = False,
+    label_noise: float = 0.0,
 ) -> Dataset:
     """A data set on ``device``.
 
@@ -41,6 +43,8 @@ def load(
         device: where the tensors live.
         train_size: keep this many training images, from the front; by default all.
         keep_rest: keep the others as ``spare``.
+        label_noise: fraction of training labels that are made wrong
+            (:mod:`paper_repro.data.noise`).
 
     Raises:
         UserError: for an unknown name, data that is missing or damaged, or a bad ``train_size``.
@@ -48,4 +52,6 @@ def load(
     data: Dataset = DATASETS.build(DATASETS.spec(name), root=root, cache=cache)
     if train_size is not None:
         data = data.prefix(train_size, keep_rest)
+    if label_noise:
+        data = with_label_noise(data, label_noise)
     return data.to(device)

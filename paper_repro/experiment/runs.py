@@ -81,7 +81,13 @@ class Workplace:
 
 @functools.lru_cache(maxsize=2)
 def _load(
-    name: str, root: Path | None, cache: Path, device: str, train_size: int | None, keep_rest: bool
+    name: str,
+    root: Path | None,
+    cache: Path,
+    device: str,
+    train_size: int | None,
+    keep_rest: bool,
+    label_noise: float,
 ) -> Any:
     return datasets.load(
         name,
@@ -90,6 +96,7 @@ def _load(
         device=device,
         train_size=train_size,
         keep_rest=keep_rest,
+        label_noise=label_noise,
     )
 
 
@@ -200,6 +207,7 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
         place.device,
         config.train_size,
         config.test_on == "wide",
+        config.label_noise,
     )
     device = torch.device(place.device)
     if device.type == "cuda":
