@@ -24,7 +24,7 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup table1 table4 ablation-sam ablation-ratio ablation-lrr ablation-sweep ablation-rho \
-  ablation-released ablation-precision ablation-weight-decay control claims claims-study theory bench \
+  ablation-released ablation-noise ablation-precision ablation-weight-decay control pilot claims claims-study theory bench \
   status test test-all test-native lint format clean
 
 help: ## List the targets
@@ -74,10 +74,16 @@ ablation-rho: $(READY) ## S2-SAM's radius over two decades
 ablation-released: $(READY) ## How much of the gain each deviation of the released code explains
 	$(call sweep,$@)
 
+ablation-noise: $(READY) ## SGD, SAM and S2-SAM where 0 to 60 % of the training labels are wrong
+	$(call sweep,$@)
+
 ablation-precision: $(READY) ## SGD, SAM and S2-SAM in float32, tf32 and bfloat16
 	$(call sweep,$@)
 
 ablation-weight-decay: $(READY) ## Whose gain: {SGD, S2-SAM} x {weight decay 1e-4, 5e-4} at 98 and 95 %
+	$(call sweep,$@)
+
+pilot: $(READY) ## The beds that the cpu profile was chosen from (PROFILE=cpu)
 	$(call sweep,$@)
 
 control: $(READY) ## Positive control: does SAM beat SGD at this size at all?

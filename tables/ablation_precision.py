@@ -8,16 +8,11 @@ from paper_repro.experiment.records import Record
 from paper_repro.optim import OPTIMIZERS
 from tables import TABLES
 from tables.base import Cell, Delta, Row, Table, best_accuracy
-from tables.compare import RHO, Experiment, cell
+from tables.compare import Experiment, cell
 
 __all__ = ["ablation_precision"]
 
 SPARSITY = 0.9
-_OPTIMIZERS = {
-    "SGD": OPTIMIZERS.spec("sgd"),
-    "SAM": OPTIMIZERS.spec("sam", rho=RHO),
-    "S2-SAM": OPTIMIZERS.spec("s2sam", rho=RHO),
-}
 
 
 def speed(record: Record) -> float | None:
@@ -29,14 +24,20 @@ def speed(record: Record) -> float | None:
 def ablation_precision(profile: Profile) -> Table:
     """SGD, SAM and S2-SAM with MEST(EM) at 90 % in each precision, on the same seeds."""
     experiment = Experiment(profile.method("mest", sparsity=SPARSITY))
+    rho = profile.rho("cifar10")
+    optimizers = {
+        "SGD": OPTIMIZERS.spec("sgd"),
+        "SAM": OPTIMIZERS.spec("sam", rho=rho),
+        "S2-SAM": OPTIMIZERS.spec("s2sam", rho=rho),
+    }
     none = Delta(Cell(), Cell())
     rows = []
     for precision in PRECISIONS:
         own = {
             label: cell(profile, experiment, optimizer, precision=precision)
-            for label, optimizer in _OPTIMIZERS.items()
+            for label, optimizer in optimizers.items()
         }
-        for label, optimizer in _OPTIMIZERS.items():
+        for label, optimizer in optimizers.items():
             full = cell(profile, experiment, optimizer, precision=PRECISIONS[0])
             rows.append(
                 Row(

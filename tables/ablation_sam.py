@@ -14,12 +14,11 @@ __all__ = ["LABELS", "ablation_sam"]
 SPARSITY = 0.9
 #: Where late-phase rows begin to perturb, a tenth of the training before its end.
 LATE = 0.9
-#: The rows and how each optimizer is named here, those with ρ at the paper's ρ where the
-#: method's own authors use it too.
+#: The rows, and how each optimizer is named here.
 LABELS: dict[str, tuple[str, dict[str, float | bool]]] = {
     "SGD": ("sgd", {}),
-    "S2-SAM": ("s2sam", {"rho": RHO}),
-    "SAM": ("sam", {"rho": RHO}),
+    "S2-SAM": ("s2sam", {}),
+    "SAM": ("sam", {}),
     "ASAM": ("sam", {"rho": 0.5, "adaptive": True}),
     "ESAM": ("esam", {}),
     "LookSAM": ("looksam", {}),
@@ -27,12 +26,23 @@ LABELS: dict[str, tuple[str, dict[str, float | bool]]] = {
     "SSAM": ("ssam", {}),
     "MSAM": ("msam", {}),
     "ZO-SAM": ("zosam", {}),
-    "AsyncSAM": ("asyncsam", {"rho": RHO}),
-    "F-SAM": ("fsam", {"rho": RHO}),
-    "S2-SAM, ρ < 0": ("s2sam", {"rho": -RHO}),
-    "random direction": ("randomsam", {"rho": RHO}),
-    "S2-SAM, late phase": ("s2sam", {"rho": RHO}),
-    "SAM, late phase": ("sam", {"rho": RHO}),
+    "AsyncSAM": ("asyncsam", {}),
+    "F-SAM": ("fsam", {}),
+    "S2-SAM, ρ < 0": ("s2sam", {}),
+    "random direction": ("randomsam", {}),
+    "S2-SAM, late phase": ("s2sam", {}),
+    "SAM, late phase": ("sam", {}),
+}
+#: Of these ρ is the profile's, times this: S2-SAM, SAM and what differs from them in the direction.
+_RADII = {
+    "S2-SAM": 1,
+    "SAM": 1,
+    "AsyncSAM": 1,
+    "F-SAM": 1,
+    "S2-SAM, ρ < 0": -1,
+    "random direction": 1,
+    "S2-SAM, late phase": 1,
+    "SAM, late phase": 1,
 }
 
 
@@ -65,9 +75,11 @@ def ablation_sam(profile: Profile) -> Table:
     published = {"SGD": theirs, "S2-SAM": ours}
     base = cell(profile, experiment, profile.optimizer("sgd"))
     rows = []
+    rho = profile.rho("cifar10")
     for label, (name, options) in LABELS.items():
+        radius = {"rho": _RADII[label] * rho} if label in _RADII else {}
         late = {"rho_start": LATE} if label.endswith("late phase") else {}
-        own = cell(profile, experiment, profile.optimizer(name, **options), **late)
+        own = cell(profile, experiment, profile.optimizer(name, **options, **radius), **late)
         rows.append(
             Row(
                 (label,),
@@ -94,8 +106,8 @@ def ablation_sam(profile: Profile) -> Table:
         rows=tuple(rows),
         notes=(
             "Each optimizer at its authors' default radius (the docstrings say which), S2-SAM and "
-            "SAM at the paper's 0.05, ASAM at 0.5. AsyncSAM and F-SAM differ from SAM in the "
-            "direction alone, so they have its radius.",
+            f"SAM at {rho:g} (the paper's is {RHO:g}), ASAM at 0.5. AsyncSAM and F-SAM differ from "
+            "SAM in the direction alone, so they have its radius.",
             "Late phase: ρ = 0 for the first nine tenths of the training. S2-SAM with ρ < 0 moves "
             "down the old gradient instead of up; the random direction has S2-SAM's length.",
             "Gradients/step is the mean over the run and counts a forward pass without a backward "

@@ -7,7 +7,7 @@ from paper_repro.experiment.records import Records
 from paper_repro.optim import OPTIMIZERS
 from tables import TABLES
 from tables.base import Cell, Delta, Interaction, Row, Table, Words, best_accuracy, last_accuracy
-from tables.compare import RHO, Experiment, cell
+from tables.compare import Experiment, cell
 from tables.inference.reading import Build, interaction, judge, mean
 from tables.inference.rules import Rule
 from tables.published import R6_MEST_EM
@@ -22,7 +22,8 @@ DECAYS = (1e-4, 5e-4)
 
 def _cells(profile: Profile, sparsity: float) -> dict[tuple[str, float], Cell]:
     experiment = Experiment(profile.method("mest", sparsity=sparsity))
-    optimizers = {"sgd": OPTIMIZERS.spec("sgd"), "s2sam": OPTIMIZERS.spec("s2sam", rho=RHO)}
+    s2sam = OPTIMIZERS.spec("s2sam", rho=profile.rho("cifar10"))
+    optimizers = {"sgd": OPTIMIZERS.spec("sgd"), "s2sam": s2sam}
     return {
         (name, decay): cell(profile, experiment, optimizer, weight_decay=decay)
         for name, optimizer in optimizers.items()

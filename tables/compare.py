@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from paper_repro.experiment.profiles import Profile
+from paper_repro.experiment.profiles import RHO, Profile
 from paper_repro.optim import OPTIMIZERS
 from paper_repro.registry import Spec
 from tables.base import Cell, Delta, Row
 
 __all__ = ["DATASET_LABELS", "RHO", "Experiment", "cell", "compare"]
 
-#: The paper's radius on CIFAR.
-RHO = 0.05
 DATASET_LABELS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "digits": "digits"}
 
 
@@ -56,9 +54,10 @@ def cell(
 
 def compare(profile: Profile, label: str, experiments: Sequence[Experiment]) -> tuple[Row, ...]:
     """Three rows: SGD, S2-SAM and Δ, one entry an experiment."""
-    sgd, s2sam = OPTIMIZERS.spec("sgd"), OPTIMIZERS.spec("s2sam", rho=RHO)
+    sgd = OPTIMIZERS.spec("sgd")
     base, ours, deltas = [], [], []
     for e in experiments:
+        s2sam = OPTIMIZERS.spec("s2sam", rho=profile.rho(e.dataset))
         theirs, our, gain = None, None, None
         if e.published is not None:
             theirs, our = e.published

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import count
 
 from paper_repro.experiment.profiles import Profile
 from paper_repro.experiment.records import Records
@@ -68,7 +69,7 @@ class Part:
 
 def with_looks(profile: Profile) -> Profile:
     """The profile with as many seeds as the last look takes: its own first, then the next ones."""
-    more = (seed for seed in range(2 * LOOKS[-1]) if seed not in profile.seeds)
+    more = count(max(profile.seeds) + 1)
     missing = max(0, LOOKS[-1] - len(profile.seeds))
     return replace(profile, seeds=(*profile.seeds, *(next(more) for _ in range(missing))))
 

@@ -9,7 +9,7 @@ from tables import TABLES
 from tables.ablation_released import released
 from tables.ablation_sam import gradients, speed
 from tables.base import Cell, Delta, Row, Table, best_accuracy
-from tables.compare import DATASET_LABELS, RHO, Experiment, cell
+from tables.compare import DATASET_LABELS, Experiment, cell
 from tables.published import R6_MEST_EM
 from tables.table1 import METHOD_LABELS, method_spec
 
@@ -34,11 +34,12 @@ def skips_zeros(record: Record) -> float | None:
 @TABLES.register("table4")
 def table4(profile: Profile) -> Table:
     """Four rows for each of the paper's three methods, on CIFAR-10."""
+    rho = profile.rho("cifar10")
     optimizers = {
         "SGD": OPTIMIZERS.spec("sgd"),
-        "SAM": OPTIMIZERS.spec("sam", rho=RHO),
-        "S2-SAM": OPTIMIZERS.spec("s2sam", rho=RHO),
-        DENSE: released(dense_perturbation=True),
+        "SAM": OPTIMIZERS.spec("sam", rho=rho),
+        "S2-SAM": OPTIMIZERS.spec("s2sam", rho=rho),
+        DENSE: released(rho, dense_perturbation=True),
     }
     data = DATASET_LABELS[profile.datasets["cifar10"]]
     published = dict(zip(("SGD", "S2-SAM"), R6_MEST_EM[SPARSITY], strict=True))

@@ -94,6 +94,25 @@ def test_precision_compares_three_optimizers_in_each_on_the_same_seeds() -> None
         assert own & {c.fingerprint for c in build("ablation-sam", profile).runs()}
 
 
+def test_noise_compares_three_optimizers_at_each_fraction_of_wrong_labels() -> None:
+    for profile in ("smoke", "cpu", "paper"):
+        table = build("ablation-noise", profile)
+        runs = list(table.runs())
+        assert {(c.optimizer.name, c.label_noise) for c in runs} == {
+            (optimizer, noise)
+            for optimizer in ("sgd", "sam", "s2sam")
+            for noise in (0.0, 0.2, 0.4, 0.6)
+        }
+        # Of each profile's own runs one column is another table's too.
+        assert {c.fingerprint for c in runs} & {
+            c.fingerprint for c in build("ablation-sam", profile).runs()
+        }
+        for row in table.rows:
+            for header, entry in zip(table.headers[2:], row.entries, strict=True):
+                first = entry.treatment if isinstance(entry, Delta) else entry
+                assert {f"{c.label_noise:.0%} wrong" for c in first.runs} == {header}
+
+
 def test_table_4_shares_its_runs_of_sgd_and_s2sam_with_table_1() -> None:
     wanted = {c.fingerprint for c in build("table1", "paper").runs()}
     runs = list(build("table4", "paper").runs())

@@ -109,13 +109,14 @@ def test_a_size_that_is_no_evidence_has_no_verdicts(records):
 def test_looks_go_on_with_the_seeds_after_the_profiles():
     seeds = with_looks(PAPER).seeds
     assert seeds[:3] == PAPER.seeds and len(set(seeds)) == len(seeds) == LOOKS[-1]
+    assert 0 not in with_looks(CPU).seeds  # the pilot's, which chose the profile
 
 
 def test_more_seeds_than_the_profiles_are_judged_too(records):
     more = with_looks(CPU)
     five = TABLES.build(Spec("control"), profile=more)
     for config in five.runs():
-        if config.seed < 5:
+        if config.seed in more.seeds[:5]:
             digest = int(hashlib.sha256(config.fingerprint.encode()).hexdigest(), 16)
             noise = np.random.default_rng(digest).normal(0, 0.05)
             gain = 1.0 if config.optimizer.name == "sam" else 0.0
