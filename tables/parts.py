@@ -103,8 +103,7 @@ def _table1(dataset: str, lottery: bool) -> Callable[[Profile], Mapping[str, Del
         return {
             f"{row}, {column}": delta
             for row, column, delta in _shown(profile, "table1")
-            if column.rsplit(" ", 1)[0] == data_label(profile, dataset)
-            and (row == "LT") == lottery
+            if column.rsplit(" ", 1)[0] == data_label(profile, dataset) and (row == "LT") == lottery
         }
 
     return deltas

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 
-import torch
 from torch import nn
 
 from paper_repro.experiment.profiles import Profile

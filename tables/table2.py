@@ -1,4 +1,4 @@
-"""Table 2: ResNet-50 on ImageNet, uniform and ERK, with FLOPs; rebuttal R1 and R7 are rows of it."""
+"""Table 2: ResNet-50 on ImageNet, uniform and ERK, with FLOPs; rebuttals R1 and R7 are rows."""
 
 from __future__ import annotations
 

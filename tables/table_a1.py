@@ -46,9 +46,7 @@ def table_a1(profile: Profile) -> Table:
     rows.append(Row(("all", "all", "mean Δ"), tuple(MeanDelta(g) for g in gains)))
     return Table(
         name="tableA1",
-        title=(
-            f"Table A.1. {model_label(profile, MODEL)}, test accuracy (%) after the last epoch"
-        ),
+        title=(f"Table A.1. {model_label(profile, MODEL)}, test accuracy (%) after the last epoch"),
         headers=(
             "method",
             "distribution",

@@ -131,9 +131,9 @@ _CPU_METHODS = _frozen(
     }
 )
 
-# On CIFAR-100 and for ImageNet's stand-in the `cpu` profile has settings of its own, whatever bed it
-# uses on CIFAR-10. Its networks are narrow enough for a run to take an hour or two on a core. At a
-# quarter of the width the initial weights are half as long (ResNet-50: 106 against 213), and so is ρ.
+# On CIFAR-100 and for ImageNet's stand-in the `cpu` profile has settings of its own, whatever bed
+# it uses on CIFAR-10. Its networks are narrow so that a run is affordable on a core. At a quarter
+# of the width the initial weights are half as long (ResNet-50: 106 against 213), and so is ρ.
 _IMAGENET = {"lr": 0.1, "weight_decay": 1e-4, "label_smoothing": 0.1, "init": "released"}
 _CPU_DATASETS = _frozen(
     {"cifar10": "cifar10", "cifar100": "cifar100", "imagenet": "tinyimagenet20"}

@@ -73,6 +73,10 @@ class SparseMethod(ABC):
         device = next(model.parameters()).device
         self.generator = torch.Generator(device=device).manual_seed(seed)
 
+    #: Whether it removes whole channels, so that :func:`paper_repro.sparse.compact` makes the
+    #: trained network smaller.
+    structured: ClassVar[bool] = False
+
     @classmethod
     def batch_request(cls, spec: Spec) -> BatchRequest | None:
         """What the method needs as ``batch``, if anything."""
