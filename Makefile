@@ -22,13 +22,16 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 endif
 
+# The paper's tables, in its order; `make tables` makes all of them.
+TABLES := table1 tableA1 table2 table3 table4 table6
+
 .DEFAULT_GOAL := help
-.PHONY: help setup table1 table4 ablation-sam ablation-ratio ablation-lrr ablation-sweep ablation-rho \
+.PHONY: help setup tables $(TABLES) flops ablation-sam ablation-ratio ablation-lrr ablation-sweep ablation-rho \
   ablation-released ablation-noise ablation-precision ablation-weight-decay control pilot claims claims-study theory bench \
   status test test-all test-native lint format clean
 
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[A-Za-z0-9-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Size, processes, device: PROFILE=smoke|cpu|paper JOBS=N DEVICE=auto|cpu|cuda"
 
 setup: $(READY) ## Make .venv with the exact versions of requirements.lock; compile the sparse engine
@@ -50,11 +53,28 @@ define sweep
   $(RUN) -m paper_repro table $(1) --profile $(PROFILE) && exit $$status
 endef
 
-table1: $(READY) ## Table 1: every sparse method at 90/95/98 %, with SGD and S2-SAM
+tables: $(TABLES) flops ## All of the paper's tables, one after the other
+
+table1: $(READY) ## Table 1: ResNet-32 on CIFAR-10/100, sparse methods at 90/95/98 %, SGD and S2-SAM
+	$(call sweep,$@)
+
+tableA1: $(READY) ## Table A.1: the same with VGG-19, uniform and ERK
+	$(call sweep,$@)
+
+table2: $(READY) ## Table 2: ResNet-50 on ImageNet with FLOPs and longer trainings; rebuttals R1, R7
+	$(call sweep,$@)
+
+table3: $(READY) ## Table 3: structured sparsity, CHEX and Chase, and the compacted networks
 	$(call sweep,$@)
 
 table4: $(READY) ## Table 4: throughput and accuracy at 90 % with SGD, SAM and S2-SAM
 	$(call sweep,$@)
+
+table6: $(READY) ## Table 6 and rebuttal R2: dense training of six networks, SGD, S2-SAM and SAM
+	$(call sweep,$@)
+
+flops: $(READY) ## RigL's published FLOPs and sizes of ResNet-50, recounted (trains nothing)
+	@$(RUN) -m paper_repro table $@ --profile $(PROFILE)
 
 ablation-sam: $(READY) ## SGD, S2-SAM, SAM and the rivals at 90 %: accuracy, gradients, images/s, memory
 	$(call sweep,$@)

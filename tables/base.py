@@ -14,6 +14,7 @@ __all__ = [
     "Entry",
     "Interaction",
     "MeanDelta",
+    "Number",
     "Row",
     "Table",
     "Words",
@@ -86,7 +87,22 @@ class Words:
     say: Callable[[Records], str]
 
 
-Entry = Cell | Delta | MeanDelta | Interaction | Words
+@dataclass(frozen=True)
+class Number:
+    """What is known without any record, such as FLOPs; None where it is not.
+
+    Attributes:
+        value: the number.
+        published: as a cell's, but whoever published it; the table's notes say who.
+        digits: after the decimal point.
+    """
+
+    value: float | None
+    published: float | None = None
+    digits: int = 2
+
+
+Entry = Cell | Delta | MeanDelta | Interaction | Words | Number
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,57 @@ from paper_repro.optim import OPTIMIZERS
 from paper_repro.registry import Spec
 from tables.base import Cell, Delta, Row
 
-__all__ = ["DATASET_LABELS", "RHO", "Experiment", "cell", "compare"]
+__all__ = [
+    "DATASET_LABELS",
+    "MODEL_LABELS",
+    "RHO",
+    "Experiment",
+    "cell",
+    "compare",
+    "data_label",
+    "model_label",
+]
 
-DATASET_LABELS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "digits": "digits"}
+DATASET_LABELS = {
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "digits": "digits",
+    "imagenet": "ImageNet-1K",
+    "tinyimagenet20": "20 classes of Tiny-ImageNet",
+}
+MODEL_LABELS = {
+    "efficientnet_b0": "EfficientNet-B0",
+    "efficientnet_b0_64": "EfficientNet-B0 for 64 px",
+    "efficientnet_digits": "a tiny EfficientNet",
+    "mobilenet_digits": "a tiny MobileNet",
+    "mobilenetv2": "MobileNet-V2",
+    "mobilenetv2_half": "MobileNet-V2 of half width",
+    "resnet20": "ResNet-20",
+    "resnet32x2": "ResNet-32",
+    "resnet34": "ResNet-34",
+    "resnet34_64_quarter": "ResNet-34 of quarter width for 64 px",
+    "resnet34_digits": "a tiny ResNet of basic blocks",
+    "resnet50": "ResNet-50",
+    "resnet50_64_quarter": "ResNet-50 of quarter width for 64 px",
+    "resnet50_digits": "a tiny ResNet of bottlenecks",
+    "resnet_digits": "a tiny ResNet",
+    "vgg19": "VGG-19",
+    "vgg19_quarter": "VGG-19 of quarter width",
+    "vgg_digits": "a tiny VGG",
+}
+
+
+def data_label(profile: Profile, dataset: str) -> str:
+    """What the paper's ``dataset`` is at this size, in words; another for each of its data sets."""
+    own = profile.datasets.get(dataset, dataset)
+    label = DATASET_LABELS[own]
+    first = next((d for d, other in profile.datasets.items() if other == own), dataset)
+    return label if first == dataset else f"{label} (for {DATASET_LABELS[dataset]})"
+
+
+def model_label(profile: Profile, model: str) -> str:
+    """What the paper's network ``model`` is at this size, in words."""
+    return MODEL_LABELS[profile.models.get(model, model)]
 
 
 @dataclass(frozen=True)
@@ -25,12 +73,14 @@ class Experiment:
         dataset: the paper's name of it.
         model: the paper's network.
         published: the paper's (SGD, S2-SAM).
+        multiplier: of the training's length.
     """
 
     method: Spec | None
     dataset: str = "cifar10"
     model: str = "resnet32x2"
     published: tuple[float, float] | None = None
+    multiplier: float = 1.0
 
 
 def cell(
@@ -40,12 +90,21 @@ def cell(
     published: float | None = None,
     **settings: Any,
 ) -> Cell:
-    """The runs of an experiment with one optimizer, one a seed of the profile."""
-    if experiment.method is None:
-        return Cell()
+    """The runs of an experiment with one optimizer, one a seed of the profile.
+
+    None where the project does not have the method, or the profile nothing for the data set.
+    """
+    if experiment.method is None or experiment.dataset not in profile.datasets:
+        return Cell(published=published)
     runs = (
         profile.config(
-            experiment.dataset, experiment.model, experiment.method, optimizer, seed, **settings
+            experiment.dataset,
+            experiment.model,
+            experiment.method,
+            optimizer,
+            seed,
+            experiment.multiplier,
+            **settings,
         )
         for seed in profile.seeds
     )

@@ -12,6 +12,7 @@ from paper_repro.registry import Spec
 from tables import TABLES
 from tables.ablation_weight_decay import comparisons
 from tables.base import Cell, Delta, Table, last_accuracy
+from tables.compare import data_label
 from tables.inference.looks import LOOKS
 from tables.inference.reading import (
     NOT_MEASURED,
@@ -103,8 +104,7 @@ def _table1(dataset: str, lottery: bool) -> Callable[[Profile], Mapping[str, Del
         return {
             f"{row}, {column}": delta
             for row, column, delta in _shown(profile, "table1")
-            if delta.treatment.runs[0].dataset == profile.datasets.get(dataset)
-            and (row == "LT") == lottery
+            if column.rsplit(" ", 1)[0] == data_label(profile, dataset) and (row == "LT") == lottery
         }
 
     return deltas

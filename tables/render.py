@@ -10,7 +10,7 @@ from pathlib import Path
 from paper_repro.experiment.profiles import Profile
 from paper_repro.experiment.records import Record, Records
 from paper_repro.files import write_text
-from tables.base import Delta, Entry, MeanDelta, Row, Table, Words
+from tables.base import Cell, Delta, Entry, Interaction, MeanDelta, Number, Row, Table, Words
 from tables.stats import Summary, summarise
 
 __all__ = ["csv", "latex", "markdown", "write"]
@@ -70,26 +70,27 @@ def _grid(
     table: Table, records: Records, value: Callable[[Record], float | None], paper: bool
 ) -> list[list[str]]:
     return [
-        [
-            *row.labels,
-            *(
-                entry.say(records)
-                if isinstance(entry, Words)
-                else text(
-                    summarise(entry, records, value),
-                    entry.published if paper else None,
-                    getattr(entry, "digits", 2),
-                )
-                for entry in row.entries
-            ),
-        ]
+        [*row.labels, *(_shown(entry, records, value, paper) for entry in row.entries)]
         for row in table.rows
     ]
 
 
+def _shown(
+    entry: Entry, records: Records, value: Callable[[Record], float | None], paper: bool
+) -> str:
+    if isinstance(entry, Words):
+        return entry.say(records)
+    if isinstance(entry, Number):
+        shown = "–" if entry.value is None else f"{entry.value:.{entry.digits}f}"
+        known = entry.published
+        return shown if known is None else f"{shown} [published {known:.{entry.digits}f}]"
+    published = entry.published if paper else None
+    return text(summarise(entry, records, value), published, getattr(entry, "digits", 2))
+
+
 def _legend(table: Table, profile: Profile) -> list[str]:
     """How to read the entries that this table has."""
-    entries = [e for row in table.rows for e in row.entries if not isinstance(e, Words)]
+    entries = _measured(table)
     if not entries:
         return []
     kinds = {type(entry) for entry in entries}
@@ -101,6 +102,16 @@ def _legend(table: Table, profile: Profile) -> list[str]:
         _GAPS,
         *([_PUBLISHED] if published and profile.evidence else []),
     ]
+
+
+def _measured(table: Table) -> list[Cell | Delta | MeanDelta | Interaction]:
+    """The entries that say what runs measured."""
+    return [e for row in table.rows for e in row.entries if not isinstance(e, Words | Number)]
+
+
+def _trains_nothing(table: Table) -> bool:
+    """Whether all entries are known without any record, so that no profile makes a difference."""
+    return all(isinstance(entry, Number) for row in table.rows for entry in row.entries)
 
 
 def _state(table: Table, records: Records) -> list[str]:
@@ -133,7 +144,9 @@ def _state(table: Table, records: Records) -> list[str]:
 def markdown(table: Table, records: Records, profile: Profile) -> str:
     """The whole page: title, warning, table, its alternatives, legend, notes, what is missing."""
     parts = [f"# {table.title}"]
-    if profile.evidence:
+    if _trains_nothing(table):
+        parts.append("Nothing is trained for this table; it is the same in every profile.")
+    elif profile.evidence:
         parts.append(f"Profile `{profile.name}`: {profile.about}.")
     else:
         parts.append(_WARNING.format(name=profile.name, about=profile.about))
@@ -185,8 +198,8 @@ def latex(table: Table, records: Records, profile: Profile) -> str:
         lines.append(_tex_line(row))
     caption = [
         f"{table.title}.",
-        f"Profile {profile.name}: {profile.about}.",
-        *([] if profile.evidence else [_NO_EVIDENCE]),
+        *([] if _trains_nothing(table) else [f"Profile {profile.name}: {profile.about}."]),
+        *([] if profile.evidence or _trains_nothing(table) else [_NO_EVIDENCE]),
         *_legend(table, profile),
         *table.notes,
         *_state(table, records)[:1],
@@ -238,6 +251,18 @@ def csv(table: Table, records: Records, profile: Profile) -> str:
                         "words": entry.say(records),
                     }
                 )
+                continue
+            if isinstance(entry, Number):
+                if value is table.value:
+                    lines.append(
+                        {
+                            "profile": profile.name,
+                            **dict(zip(table.headers[:width], row.labels, strict=True)),
+                            "column": header,
+                            "mean": entry.value,
+                            "published": entry.published,
+                        }
+                    )
                 continue
             own = getattr(entry, "value", None)
             if own is not None and value is not table.value:

@@ -8,11 +8,12 @@ from paper_repro.sparse import METHODS
 from paper_repro.sparse.lt import spec_reaching
 from tables import TABLES
 from tables.base import Delta, MeanDelta, Row, Table, best_accuracy
-from tables.compare import DATASET_LABELS, Experiment, compare
+from tables.compare import Experiment, compare, data_label
 from tables.published import MEAN_GAIN_AT_98, R6_MEST_EM
 
 __all__ = ["METHOD_LABELS", "table1"]
 
+CIFAR = ("cifar10", "cifar100")
 SPARSITIES = (0.9, 0.95, 0.98)
 _PUBLISHED = (
     "Published: MEST(EM) from rebuttal R6, mean Δ at 98 % from the paper's text; the paper's other "
@@ -49,7 +50,7 @@ def method_spec(profile: Profile, name: str, sparsity: float, dataset: str) -> S
 @TABLES.register("table1")
 def table1(profile: Profile) -> Table:
     """The paper's main table, at the size of a profile."""
-    columns = [(d, s) for d in profile.datasets for s in SPARSITIES]
+    columns = [(d, s) for d in CIFAR if d in profile.datasets for s in SPARSITIES]
     rows: list[Row] = []
     for label, name in METHOD_LABELS.items():
         experiments = [
@@ -66,11 +67,10 @@ def table1(profile: Profile) -> Table:
         gains = tuple(e for row in rows if isinstance(e := row.entries[i], Delta))
         mean_gains.append(MeanDelta(gains, MEAN_GAIN_AT_98[d] if s == 0.98 else None))
     rows.append(Row(("all", "mean Δ"), tuple(mean_gains)))
-    names = {d: DATASET_LABELS[profile.datasets[d]] for d in profile.datasets}
     return Table(
         name="table1",
         title="Table 1. Test accuracy (%) after the last epoch",
-        headers=("method", "optimizer", *(f"{names[d]} {s:.0%}" for d, s in columns)),
+        headers=("method", "optimizer", *(f"{data_label(profile, d)} {s:.0%}" for d, s in columns)),
         rows=tuple(rows),
         notes=(
             "LT, SNIP and GraSP rank all weights together, so their sparsity is of all prunable "

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from paper_repro.data import DATASETS
 from paper_repro.train import Trainer
 
 settings.register_profile("repro", deadline=None, max_examples=25, derandomize=True)
@@ -33,3 +34,11 @@ def trained(monkeypatch):
 
     monkeypatch.setattr(Trainer, "run_epoch", run_epoch)
     return counts
+
+
+@pytest.fixture
+def imagenets(monkeypatch):
+    """ImageNet and its stand-in known by name, for tests that only name them."""
+    for name in ("imagenet", "tinyimagenet20"):
+        if name not in DATASETS:
+            monkeypatch.setitem(DATASETS._members, name, lambda root=None: None)

@@ -33,8 +33,10 @@ from paper_repro.files import (
     write_json,
     write_text,
 )
+from paper_repro.measure.compaction import compaction
 from paper_repro.measure.flops import inference_flops
 from paper_repro.train import Diverged, Trainer
+from paper_repro.train.precision import autocast, float32_as
 
 __all__ = ["Workplace", "attempt", "execute", "prepare", "record_failure"]
 
@@ -329,6 +331,7 @@ def _measured(trainer: Trainer, reason: str | None) -> dict[str, Any]:
         "layer_densities": masks.densities(),
         "method_facts": trainer.method.facts(),
         "flops": _flops(trainer),
+        **_compaction(trainer, reason),
         "speed": {
             "seconds": seconds,
             f"{unit}_per_second": samples / seconds if seconds else None,
@@ -349,8 +352,22 @@ def _mean(curve: Sequence[Mapping[str, Any]], name: str, otherwise: float) -> fl
 
 
 def _flops(trainer: Trainer) -> dict[str, float]:
+    """``training`` takes each epoch at its last masks; what dense gradients for topology updates
+    cost beyond that is beside it (since the first records, which do not say)."""
     return {
         "inference": inference_flops(trainer.macs, trainer.method.masks.densities()),
         "inference_dense": inference_flops(trainer.macs, {}),
         "training": trainer.training_flops,
+        "training_dense_gradients": trainer.dense_gradient_flops,
     }
+
+
+def _compaction(trainer: Trainer, reason: str | None) -> dict[str, Any]:
+    """What a network without its removed channels gains, if the method removed some."""
+    image = trainer.task.image
+    if reason is not None or image is None or not trainer.method.structured:
+        return {}
+    how, device = trainer.arithmetic, trainer.device
+    masks, size = trainer.method.masks.state_dict(), min(64, trainer.config.batch_size)
+    with float32_as(how, device), autocast(how, device):
+        return {"compaction": compaction(trainer.model, masks, image, size)}

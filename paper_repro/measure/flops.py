@@ -3,6 +3,8 @@
 Only convolutions and linear layers are counted, as in the sparse-training literature (RigL, MEST):
 a multiply-accumulate (MAC) is two FLOPs, and a pruned weight costs nothing. Batch norm,
 activations, pooling and the index arithmetic of a sparse format are left out.
+:mod:`paper_repro.measure.micronet` counts as RigL's published table does, which differs by
+fractions of a percent.
 """
 
 from __future__ import annotations
@@ -13,7 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["inference_flops", "layer_macs", "training_flops"]
+from paper_repro.sparse.plan import Plan
+
+__all__ = [
+    "dense_gradient_flops",
+    "inference_flops",
+    "layer_flops",
+    "layer_macs",
+    "planned_flops",
+    "training_flops",
+]
 
 
 def layer_macs(model: nn.Module, input_shape: Sequence[int]) -> dict[str, int]:
@@ -69,10 +80,15 @@ def inference_flops(macs: Mapping[str, int], density: Mapping[str, float]) -> fl
     Raises:
         KeyError: if ``density`` names a parameter that ``macs`` does not have.
     """
+    return sum(layer_flops(macs, density).values())
+
+
+def layer_flops(macs: Mapping[str, int], density: Mapping[str, float]) -> dict[str, float]:
+    """:func:`inference_flops` of each layer, by its weight's name."""
     unknown = sorted(set(density) - set(macs))
     if unknown:
         raise KeyError(f"no MACs are known for {unknown[0]!r}")
-    return 2.0 * sum(count * density.get(name, 1.0) for name, count in macs.items())
+    return {name: 2.0 * count * density.get(name, 1.0) for name, count in macs.items()}
 
 
 def training_flops(
@@ -90,3 +106,36 @@ def training_flops(
         gradients: per step: 1 for SGD and S2-SAM, 2 for SAM.
     """
     return 3.0 * gradients * inference_flops(macs, density)
+
+
+def dense_gradient_flops(macs: Mapping[str, int], density: Mapping[str, float]) -> float:
+    """FLOPs of one image that a gradient by all weights costs beyond that by the active ones.
+
+    2 Σ_l MACs_l (1 - density_l): what RigL, GraNet and Chase pay at a topology update, so that such
+    a step is 2 f_S + f_D and not 3 f_S (RigL, appendix H; f: a forward pass, sparse and dense).
+    """
+    return inference_flops(macs, {}) - inference_flops(macs, density)
+
+
+def planned_flops(
+    macs: Mapping[str, int], plan: Plan, batch_size: int, gradients: float = 1.0
+) -> dict[str, float]:
+    """FLOPs of a whole training by the layer's name, integrated over its topologies.
+
+    Σ_stages batch (steps · 3 gradients · f_S + dense gradients · (f_D - f_S)).
+
+    Args:
+        macs: from :func:`layer_macs`.
+        plan: of the training (:meth:`paper_repro.sparse.SparseMethod.plan`); a longer training has
+            a longer plan.
+        batch_size: images a step.
+        gradients: per step: 1 for SGD and S2-SAM, 2 for SAM.
+    """
+    total = dict.fromkeys(macs, 0.0)
+    dense = layer_flops(macs, {})
+    for stage in plan.stages:
+        sparse = layer_flops(macs, stage.density)
+        for name, flops in sparse.items():
+            extra = stage.dense_gradients * (dense[name] - flops)
+            total[name] += batch_size * (3.0 * gradients * stage.steps * flops + extra)
+    return total

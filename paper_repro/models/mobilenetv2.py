@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -22,6 +24,8 @@ _ROWS = (
     (6, 320, 1, 1),
 )
 _STEM, _HEAD = 32, 1280
+_HALF = tuple((t, width // 2, depth, stride) for t, width, depth, stride in _ROWS)
+_DIGITS = ((1, 16, 1, 1), (4, 24, 2, 2))
 
 
 def _unit(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Module:
@@ -53,28 +57,38 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """MobileNet-V2 at width 1.0.
+    """MobileNet-V2, at width 1.0 unless it is told otherwise.
 
     Args:
         channels: channels of the input image.
         classes: size of the output.
+        rows: expansion, width, blocks and first stride of each group of blocks.
+        stem: channels of the first convolution.
+        head: channels before the classifier.
 
     Shape:
         [B, channels, H, W] -> [B, classes]
     """
 
-    def __init__(self, channels: int, classes: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        rows: Sequence[tuple[int, int, int, int]] = _ROWS,
+        stem: int = _STEM,
+        head: int = _HEAD,
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, _STEM, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(_STEM)
+        self.conv1 = nn.Conv2d(channels, stem, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem)
         blocks: list[nn.Module] = []
-        inputs = _STEM
-        for expansion, outputs, depth, stride in _ROWS:
+        inputs = stem
+        for expansion, outputs, depth, stride in rows:
             for i in range(depth):
                 blocks.append(InvertedResidual(inputs, outputs, stride if i == 0 else 1, expansion))
                 inputs = outputs
-        self.blocks = nn.Sequential(*blocks, _unit(inputs, _HEAD, 1))
-        self.fc = nn.Linear(_HEAD, classes)
+        self.blocks = nn.Sequential(*blocks, _unit(inputs, head, 1))
+        self.fc = nn.Linear(head, classes)
         kaiming_(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,3 +100,15 @@ class MobileNetV2(nn.Module):
 def mobilenetv2(classes: int, channels: int = 3) -> MobileNetV2:
     """2,236,682 parameters for 10 classes."""
     return MobileNetV2(channels, classes)
+
+
+@MODELS.register("mobilenetv2_half")
+def mobilenetv2_half(classes: int, channels: int = 3) -> MobileNetV2:
+    """MobileNet-V2 at width 0.5, its head too."""
+    return MobileNetV2(channels, classes, _HALF, _STEM // 2, _HEAD // 2)
+
+
+@MODELS.register("mobilenet_digits")
+def mobilenet_digits(classes: int, channels: int = 1) -> MobileNetV2:
+    """Three blocks, 16-24, for 8x8 digits."""
+    return MobileNetV2(channels, classes, _DIGITS, 16, 64)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -11,10 +13,11 @@ from paper_repro.models.init import kaiming_
 __all__ = ["VGG", "vgg19"]
 
 _STAGES = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))  # width, convolutions
+_QUARTER = tuple((width // 4, depth) for width, depth in _STAGES)
 
 
 class VGG(nn.Module):
-    """Sixteen 3x3 convolutions in five stages that each halve the image, and one classifier.
+    """Stages of 3x3 convolutions, each at half the size of the one before, and one classifier.
 
     The three fully connected layers of the original are for 224x224 images; on CIFAR the last
     stage's 2x2 pixels are averaged instead.
@@ -22,18 +25,21 @@ class VGG(nn.Module):
     Args:
         channels: channels of the input image.
         classes: size of the output.
+        stages: width and convolutions of each, by default VGG-19's sixteen convolutions.
 
     Shape:
-        [B, channels, H, W] -> [B, classes], with H and W at least 16
+        [B, channels, H, W] -> [B, classes], with H and W at least 16 for five stages
     """
 
-    def __init__(self, channels: int, classes: int) -> None:
+    def __init__(
+        self, channels: int, classes: int, stages: Sequence[tuple[int, int]] = _STAGES
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        inputs = _STAGES[0][0]
+        inputs = stages[0][0]
         self.conv1 = nn.Conv2d(channels, inputs, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(inputs)
-        for stage, (outputs, depth) in enumerate(_STAGES):
+        for stage, (outputs, depth) in enumerate(stages):
             if stage:
                 layers.append(nn.MaxPool2d(2))
             for _ in range(depth - (stage == 0)):
@@ -53,3 +59,15 @@ class VGG(nn.Module):
 def vgg19(classes: int, channels: int = 3) -> VGG:
     """20,035,018 parameters for 10 classes."""
     return VGG(channels, classes)
+
+
+@MODELS.register("vgg19_quarter")
+def vgg19_quarter(classes: int, channels: int = 3) -> VGG:
+    """VGG-19 at a quarter of its width."""
+    return VGG(channels, classes, _QUARTER)
+
+
+@MODELS.register("vgg_digits")
+def vgg_digits(classes: int, channels: int = 1) -> VGG:
+    """Four convolutions, 16-32, for 8x8 digits."""
+    return VGG(channels, classes, ((16, 2), (32, 2)))

@@ -36,6 +36,7 @@ from paper_repro.sparse.masks import Masks  # noqa: E402
 from paper_repro.sparse.mest import MEST  # noqa: E402
 from paper_repro.sparse.mest_ems import MESTEMS  # noqa: E402
 from paper_repro.sparse.method import DynamicMethod, SparseMethod  # noqa: E402
+from paper_repro.sparse.plan import Plan, Stage  # noqa: E402
 from paper_repro.sparse.random import Random  # noqa: E402
 from paper_repro.sparse.rigl import RigL  # noqa: E402
 from paper_repro.sparse.set import SET  # noqa: E402
@@ -60,10 +61,12 @@ __all__ = [
     "GraSP",
     "Magnitude",
     "Masks",
+    "Plan",
     "Random",
     "RigL",
     "RigLITOP",
     "SparseMethod",
+    "Stage",
     "SynFlow",
     "channel_groups",
     "channel_masks",

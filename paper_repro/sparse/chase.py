@@ -79,6 +79,7 @@ class Chase(DynamicMethod):
     OPTION_BEFORE = REGROWN_BEFORE
 
     replaces_step = True
+    structured = True
 
     def __init__(
         self,

@@ -73,6 +73,7 @@ class CHEX(DynamicMethod):
     """
 
     masks_only = False  # regrown channels get their last values back
+    structured = True
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from paper_repro.registry import Spec
 from paper_repro.sparse import METHODS
 from paper_repro.sparse.masks import Masks
 from paper_repro.sparse.method import SparseMethod
+from paper_repro.sparse.plan import Plan, Stage
 
 __all__ = ["Dense"]
 
@@ -20,6 +21,10 @@ class Dense(SparseMethod):
     def __init__(self, model: nn.Module, optimizer: Optimizer | None = None) -> None:
         super().__init__(model, optimizer)
         self.masks = Masks(model, optimizer, {})
+
+    @classmethod
+    def plan(cls, spec: Spec, model: nn.Module, total_steps: int, steps_per_epoch: int) -> Plan:
+        return Plan((Stage(total_steps, {}),))
 
     @classmethod
     def nominal_sparsity(cls, spec: Spec) -> float:

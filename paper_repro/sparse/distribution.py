@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import cast
 
 from torch import nn
@@ -14,9 +14,11 @@ __all__ = ["DISTRIBUTIONS", "check_sparsity", "kept_dense", "layer_counts", "pru
 
 _PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
-#: ``uniform``: every masked layer equally sparse; first convolution, shortcuts and classifier
-#: stay dense (MEST's and the released S2-SAM code's choice). ``uniform-rigl``: only the first
-#: convolution stays dense (RigL's). ``erk``: see :func:`erk_densities`.
+#: ``uniform``: every masked layer equally sparse; first convolution, shortcuts, the layers of
+#: squeeze-and-excitation and the classifier stay dense (MEST's and the released S2-SAM code's
+#: choice). ``uniform-rigl``: the first convolution stays dense (RigL's). ``erk``: see
+#: :func:`erk_densities`. Depthwise convolutions stay dense in each, as in RigL's MobileNets: they
+#: are few weights, and a filter of nine has none to spare. Other grouped convolutions are masked.
 DISTRIBUTIONS = ("uniform", "uniform-rigl", "erk")
 
 
@@ -55,14 +57,32 @@ def kept_dense(model: nn.Module, distribution: str) -> set[str]:
     weights = prunable(model)
     convolutions = [name for name, w in weights.items() if w.dim() > 2]
     linears = [name for name, w in weights.items() if w.dim() == 2]
+    dense = depthwise(model)
     if distribution == "erk":
-        return set()
+        return dense
     # A network without convolutions has its first linear layer for a stem.
-    dense = set((convolutions or linears)[:1])
+    dense |= set((convolutions or linears)[:1])
     if distribution == "uniform":
         dense |= set(linears[-1:])
         dense |= {n for n in weights if {"shortcut", "downsample"} & set(n.split("."))}
+        dense |= squeeze_excitation(model)
     return dense
+
+
+def depthwise(model: nn.Module) -> set[str]:
+    """Names of the weights of convolutions that filter each channel alone."""
+    return {
+        f"{name}.weight" if name else "weight"
+        for name, module in model.named_modules()
+        if isinstance(module, _PRUNABLE[:3]) and 1 < module.groups == module.in_channels
+    }
+
+
+def squeeze_excitation(model: nn.Module) -> set[str]:
+    """Names of the weights that compute a squeeze-and-excitation's gates."""
+    # By the class's name, which torchvision and timm both begin so, to import neither.
+    gates = [n for n, m in model.named_modules() if type(m).__name__.startswith("Squeeze")]
+    return {n for n in prunable(model) if any(n.startswith(f"{gate}.") for gate in gates)}
 
 
 def layer_counts(model: nn.Module, sparsity: float, distribution: str) -> dict[str, int]:
@@ -86,7 +106,7 @@ def layer_counts(model: nn.Module, sparsity: float, distribution: str) -> dict[s
             name: weights[name].numel()
             if d >= 1.0
             else max(1, int(d * weights[name].numel() + 1e-9))
-            for name, d in erk_densities(shapes, density).items()
+            for name, d in erk_densities(shapes, density, dense).items()
         }
     return {
         name: w.numel() if name in dense else max(1, round(density * w.numel()))
@@ -94,15 +114,29 @@ def layer_counts(model: nn.Module, sparsity: float, distribution: str) -> dict[s
     }
 
 
-def erk_densities(shapes: Mapping[str, tuple[int, ...]], density: float) -> dict[str, float]:
+def erk_densities(
+    shapes: Mapping[str, tuple[int, ...]], density: float, kept: Set[str] = frozenset()
+) -> dict[str, float]:
     """Layer densities ε p_l with p_l = Σ(dims) / Π(dims) of the layer's weight (Evci et al. 2020).
 
     ε solves Σ ε p_l n_l = density Σ n_l. While some ε p_l exceeds 1, the layer where it is
     largest is made dense and ε is solved again over the others.
+
+    Args:
+        shapes: of the weights, by name.
+        density: of all of them together.
+        kept: those that are dense by rule.
+
+    Raises:
+        UserError: those in ``kept`` are more than ``density`` allows.
     """
     size = {name: math.prod(shape) for name, shape in shapes.items()}
     score = {name: sum(shape) / size[name] for name, shape in shapes.items()}
-    dense: set[str] = set()
+    dense = set(kept)
+    if kept and sum(size[name] for name in kept) >= density * sum(size.values()):
+        raise UserError(
+            f"a density of {density:g} leaves nothing beside the layers that stay dense by rule"
+        )
     while True:
         sparse = [name for name in shapes if name not in dense]
         if not sparse:

@@ -8,11 +8,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from paper_repro.errors import UserError
+from paper_repro.registry import Spec
 from paper_repro.sparse import METHODS
 from paper_repro.sparse.distribution import check_sparsity, kept_dense, layer_counts, prunable
 from paper_repro.sparse.itop import decayed
 from paper_repro.sparse.masks import Masks
 from paper_repro.sparse.method import DynamicMethod
+from paper_repro.sparse.plan import Plan, Stage, densities
 from paper_repro.sparse.select import keep_largest, keep_largest_globally
 
 __all__ = ["GraNet"]
@@ -78,11 +80,7 @@ class GraNet(DynamicMethod):
                 "give a smaller initial_sparsity"
             )
         #: Updates until the target density is reached.
-        self.prunings = int(min(stop * total_steps, total_steps - 1) // delta_t)
-        if self.prunings < 1:
-            raise UserError(
-                f"GraNet makes no update in {stop:g} of {total_steps} steps with delta_t {delta_t}"
-            )
+        self.prunings = _prunings(stop, total_steps, delta_t)
         super().__init__(model, optimizer, seed)
         self.delta_t = delta_t
         self.death_rate = death_rate
@@ -97,13 +95,40 @@ class GraNet(DynamicMethod):
         self.initial, self.target = sum(start.values()), sum(end.values())
         self.masks = Masks(model, optimizer, self.random_masks(start))
 
+    @classmethod
+    def dense_gradients(cls, spec: Spec, total_steps: int) -> int:
+        return (total_steps - 1) // int(spec["delta_t"])
+
+    @classmethod
+    def plan(cls, spec: Spec, model: nn.Module, total_steps: int, steps_per_epoch: int) -> Plan:
+        """An estimate: as if each layer went its own way from its initial number to its target."""
+        period, distribution = spec["delta_t"], spec["distribution"]
+        prunings = _prunings(spec["stop"], total_steps, period)
+        updates = cls.dense_gradients(spec, total_steps)
+        start, end = (
+            layer_counts(model, spec[name], distribution)
+            for name in ("initial_sparsity", "sparsity")
+        )
+        dense = kept_dense(model, distribution)
+        stages = []
+        for k in range(prunings + 1):
+            counts = {n: end[n] + (start[n] - end[n]) * _left(k, prunings) for n in end}
+            held = densities(model, {n: c for n, c in counts.items() if n not in dense})
+            # The step of update k+1 still has the masks of update k, and takes a dense gradient.
+            if k < prunings:
+                stages.append(Stage(period + (k == 0), held, 1))
+            else:
+                done = sum(stage.steps for stage in stages)
+                stages.append(Stage(total_steps - done, held, updates - prunings))
+        return Plan(tuple(stages), estimated=True)
+
     def due(self, t: int) -> bool:
         return t > 0 and t % self.delta_t == 0
 
     def total(self, t: int) -> int:
         """Active weights of the masked layers after the update at step t."""
-        progress = min(1.0, t // self.delta_t / self.prunings)
-        return self.target + round((self.initial - self.target) * (1 - progress) ** 3)
+        left = _left(t // self.delta_t, self.prunings)
+        return self.target + round((self.initial - self.target) * left)
 
     def choose(self, t: int) -> dict[str, Tensor]:
         size = {name: self.weight(name).abs() for name in self.masks}
@@ -116,3 +141,18 @@ class GraNet(DynamicMethod):
             kept = keep_largest(size[name], active - dropped, mask)
             new[name] = kept | keep_largest(self.gradient(name).abs(), dropped, ~kept)
         return new
+
+
+def _prunings(stop: float, total_steps: int, delta_t: int) -> int:
+    """Updates until the target density is reached; UserError if there is no time for one."""
+    count = int(min(stop * total_steps, total_steps - 1) // delta_t)
+    if count < 1:
+        raise UserError(
+            f"GraNet makes no update in {stop:g} of {total_steps} steps with delta_t {delta_t}"
+        )
+    return count
+
+
+def _left(update: int, prunings: int) -> float:
+    """Share of what is to be pruned that is still there after so many updates."""
+    return float((1 - min(1.0, update / prunings)) ** 3)

@@ -26,6 +26,8 @@ class Magnitude(SparseMethod):
             :func:`paper_repro.sparse.layer_counts` (a ranking in each layer).
     """
 
+    layerwise = True
+
     def __init__(
         self,
         model: nn.Module,

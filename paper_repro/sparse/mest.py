@@ -47,6 +47,7 @@ class MEST(DynamicMethod):
     """
 
     OPTION_BEFORE = REGROWN_BEFORE
+    layerwise = True
 
     def __init__(
         self,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from paper_repro.registry import Spec
 from paper_repro.sparse import METHODS
 from paper_repro.sparse.distribution import check_sparsity, layer_counts
 from paper_repro.sparse.mest import MEST
+from paper_repro.sparse.plan import Plan, Stage, densities
 from paper_repro.sparse.select import keep_largest
 
 __all__ = ["MESTEMS", "grown_sparsities"]
@@ -72,17 +75,29 @@ class MESTEMS(MEST):
             seed=seed,
         )
         self.grown = grown_sparsities(sparsity)
-        self.upper: list[dict[str, int]] = []
-        for stage in self.grown:
-            counts = layer_counts(model, stage, distribution)
-            self.upper.append({name: max(k, counts[name]) for name, k in self.target.items()})
-        self.upper.append(self.target)
+        self.upper = _upper(model, sparsity, distribution, self.target)
         self.last = max(1, math.ceil(self.stops[1]))
         self.masks.replace(self.grow(self.masks.state_dict(), self.upper[self._stage(0)]))
 
+    @classmethod
+    def plan(cls, spec: Spec, model: nn.Module, total_steps: int, steps_per_epoch: int) -> Plan:
+        """The soft memory bound is counted at what it grows to: those weights are trained too."""
+        period = max(1, round(total_steps / spec["updates"]))
+        first = spec["first_stop"] * total_steps
+        last = max(1, math.ceil(spec["second_stop"] * total_steps))
+        target = layer_counts(model, spec["sparsity"], spec["distribution"])
+        upper = _upper(model, spec["sparsity"], spec["distribution"], target)
+        counts, stages, begun = upper[_stage_at(0, first, last)], [], 0
+        for done in sorted({*range(period, last, period), last}):
+            grown = upper[_stage_at(done, first, last)]
+            if done < total_steps and grown is not counts:
+                stages.append(Stage(done - begun, densities(model, counts)))
+                counts, begun = grown, done
+        return Plan((*stages, Stage(total_steps - begun, densities(model, counts))))
+
     def _stage(self, done: int) -> int:
         """0, 1, or 2 for the last, once ``done`` steps are taken."""
-        return 2 if done >= self.last else int(done >= self.stops[0])
+        return _stage_at(done, self.stops[0], self.last)
 
     def due(self, t: int) -> bool:
         done = t + 1
@@ -102,6 +117,21 @@ class MESTEMS(MEST):
             "grown_to_sparsity": list(self.grown),
             "at_target_from_step": self.last,
         }
+
+
+def _stage_at(done: int, first_stop: float, last: int) -> int:
+    return 2 if done >= last else int(done >= first_stop)
+
+
+def _upper(
+    model: nn.Module, sparsity: float, distribution: str, target: Mapping[str, int]
+) -> list[dict[str, int]]:
+    """Active weights of each layer while it is grown, by stage; the last one is the target."""
+    upper = []
+    for stage in grown_sparsities(sparsity):
+        counts = layer_counts(model, stage, distribution)
+        upper.append({name: max(k, counts[name]) for name, k in target.items()})
+    return [*upper, dict(target)]
 
 
 def grown_sparsities(sparsity: float) -> tuple[float, float]:

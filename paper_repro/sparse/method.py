@@ -18,6 +18,7 @@ from paper_repro.optim import Perturbing
 from paper_repro.registry import Scalar, Spec
 from paper_repro.sparse.distribution import layer_counts, prunable
 from paper_repro.sparse.masks import Masks
+from paper_repro.sparse.plan import Plan, constant
 from paper_repro.sparse.select import keep_random
 
 __all__ = ["REGROWN_BEFORE", "BatchRequest", "DynamicMethod", "SparseMethod", "check_regrown"]
@@ -62,11 +63,19 @@ class SparseMethod(ABC):
     #: are stored (see ``paper_repro.engine``). Not one that writes to weights or batch norm.
     masks_only: ClassVar[bool] = True
 
+    #: Whether every layer keeps, throughout a training, the number of active weights that the
+    #: method's option ``distribution`` gives it: then its FLOPs are known beforehand.
+    layerwise: ClassVar[bool] = False
+
     def __init__(self, model: nn.Module, optimizer: Optimizer | None, seed: int = 0) -> None:
         self.model = model
         self.optimizer = optimizer
         device = next(model.parameters()).device
         self.generator = torch.Generator(device=device).manual_seed(seed)
+
+    #: Whether it removes whole channels, so that :func:`paper_repro.sparse.compact` makes the
+    #: trained network smaller.
+    structured: ClassVar[bool] = False
 
     @classmethod
     def batch_request(cls, spec: Spec) -> BatchRequest | None:
@@ -82,6 +91,28 @@ class SparseMethod(ABC):
     def nominal_sparsity(cls, spec: Spec) -> float:
         """The sparsity that a config asks for."""
         return float(spec["sparsity"])
+
+    @classmethod
+    def plan(
+        cls, spec: Spec, model: nn.Module, total_steps: int, steps_per_epoch: int
+    ) -> Plan | None:
+        """How dense a training will be, if that is known beforehand; None if it is not.
+
+        Args:
+            spec: the method with its options.
+            model: the network; only shapes are read, so it may be on torch's meta device.
+            total_steps: optimizer steps of the whole training.
+            steps_per_epoch: optimizer steps of one epoch.
+        """
+        if not cls.layerwise or spec["distribution"] == "global":
+            return None
+        dense = cls.dense_gradients(spec, total_steps)
+        return constant(model, spec["sparsity"], spec["distribution"], total_steps, dense)
+
+    @classmethod
+    def dense_gradients(cls, spec: Spec, total_steps: int) -> int:
+        """Steps of a whole training that take the gradient by the pruned weights too."""
+        return 0
 
     def weight(self, name: str) -> Tensor:
         """The exact weights w of a masked layer, also while the model stands perturbed."""

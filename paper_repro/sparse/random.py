@@ -24,6 +24,8 @@ class Random(SparseMethod):
         seed: of the masks.
     """
 
+    layerwise = True
+
     def __init__(
         self,
         model: nn.Module,

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from paper_repro.errors import UserError
+from paper_repro.registry import Spec
 from paper_repro.sparse import METHODS
 from paper_repro.sparse.masks import Masks
 from paper_repro.sparse.method import DynamicMethod
@@ -40,6 +41,7 @@ class RigL(DynamicMethod):
     """
 
     replaces_step = True
+    layerwise = True
 
     #: What a position dropped and regrown in the same update starts from, ``zero`` or ``keep``.
     regrown = "keep"
@@ -68,6 +70,13 @@ class RigL(DynamicMethod):
         self.end = stop * total_steps
         counts = self.sparse_layers(sparsity, distribution)
         self.masks = Masks(model, optimizer, self.random_masks(counts))
+
+    @classmethod
+    def dense_gradients(cls, spec: Spec, total_steps: int) -> int:
+        if not cls.replaces_step:
+            return 0
+        end = min(total_steps, math.ceil(spec.get("stop", 1.0) * total_steps))
+        return len(range(spec["delta_t"], end, spec["delta_t"]))
 
     def due(self, t: int) -> bool:
         return t > 0 and t % self.delta_t == 0 and t < self.end

@@ -15,9 +15,9 @@ from paper_repro.config import RunConfig
 from paper_repro.engine import SparseNet, attach, checkpoint, choose
 from paper_repro.errors import UserError
 from paper_repro.measure.diagnostics import churn, diagnose
-from paper_repro.measure.flops import training_flops
+from paper_repro.measure.flops import dense_gradient_flops, training_flops
 from paper_repro.optim import OPTIMIZERS, Closure, LatePhase, Perturbing
-from paper_repro.sparse import METHODS, SparseMethod
+from paper_repro.sparse import METHODS, DynamicMethod, SparseMethod
 from paper_repro.sparse.method import BatchRequest
 from paper_repro.train import TASKS
 from paper_repro.train.graph import CAPTURABLE, GraphedStep
@@ -125,6 +125,7 @@ class Trainer:
         self.epoch = 0
         self.curve: list[dict[str, Any]] = []
         self.training_flops = 0.0
+        self.dense_gradient_flops = 0.0  # of topology updates, beyond those of a sparse step
 
     def _base_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(
@@ -197,6 +198,7 @@ class Trainer:
             Diverged: the epoch's mean training loss, or the test loss, is not finite, or the
                 training loss exceeds ``HOPELESS``.
         """
+        updates_before = self._dense_gradients()
         masks_before = self.method.masks.state_dict() if self.diagnostics else {}
         started = time.perf_counter()
         loss, metrics = self.train_epoch()
@@ -210,6 +212,10 @@ class Trainer:
         # A forward pass alone is a third of a gradient.
         work = training_flops(self.macs, densities, gradients + forwards / 3)
         self.training_flops += samples * work
+        dense = self._dense_gradients() - updates_before
+        if dense:
+            extra = dense_gradient_flops(self.macs, densities)
+            self.dense_gradient_flops += dense * self.config.batch_size * extra
         last = self.epoch + 1 == self.config.epochs
         due = last or (self.epoch + 1) % self.config.evaluate_every == 0
         scores = self.evaluate() if due else {}
@@ -232,6 +238,12 @@ class Trainer:
             line["diagnostics"] = self._diagnose(masks_before)
         self.curve.append(line)
         return line
+
+    def _dense_gradients(self) -> int:
+        """Topology updates so far that took the gradient by all weights."""
+        method = self.method
+        dense = isinstance(method, DynamicMethod) and method.replaces_step
+        return method.updates if dense else 0  # type: ignore[attr-defined]
 
     def _diagnose(self, masks_before: Mapping[str, Tensor]) -> dict[str, Any]:
         # A generator of its own, so that training draws the same numbers as without.
@@ -337,6 +349,7 @@ class Trainer:
             "epoch": self.epoch,
             "curve": self.curve,
             "training_flops": self.training_flops,
+            "dense_gradient_flops": self.dense_gradient_flops,
             "engine": self.engine,
             **checkpoint.save(self.net or self.model, self.optimizer, self.method),
             "generator": self.generator.get_state(),
@@ -366,6 +379,7 @@ class Trainer:
         self.epoch = state["epoch"]
         self.curve = list(state["curve"])
         self.training_flops = state["training_flops"]
+        self.dense_gradient_flops = state.get("dense_gradient_flops", 0.0)
 
     def outcome(self) -> dict[str, Any]:
         """The trained network at w: ``weights`` (the model's whole state) and boolean ``masks``."""

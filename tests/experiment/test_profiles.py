@@ -23,7 +23,7 @@ def test_the_paper_profile_is_the_papers_setting():
     assert (config.batch_size, config.lr, config.lr_min) == (64, 0.1, 4e-8)
     assert (config.momentum, config.weight_decay, config.label_smoothing) == (0.9, 5e-4, 0.0)
     assert config.augment and config.train_size is None and len(size.seeds) == 3
-    assert set(size.datasets) == {"cifar10", "cifar100"} and size.prune_ratio == 0.2
+    assert list(size.datasets) == ["cifar10", "cifar100", "imagenet"] and size.prune_ratio == 0.2
     network = models.build(config.model, classes=10, channels=3, seed=0)
     assert sum(p.numel() for p in network.parameters()) == 1_860_522
 
@@ -80,14 +80,64 @@ def test_a_multiplier_lengthens_the_training():
             run("paper", multiplier=multiplier)
 
 
+def imagenet(name, model="resnet50", **settings):
+    size = profile(name)
+    return size.config("imagenet", model, size.method("dense"), SGD, 0, **settings)
+
+
+@pytest.mark.usefixtures("imagenets")
+def test_the_papers_imagenet_has_settings_of_its_own():
+    config = imagenet("paper")
+    assert (config.dataset, config.model, config.epochs) == ("imagenet", "resnet50", 150)
+    assert (config.batch_size, config.lr, config.weight_decay) == (256, 0.1, 1e-4)
+    assert (config.label_smoothing, config.precision) == (0.1, "tf32")
+    assert (profile("paper").rho("imagenet"), profile("paper").rho("cifar10")) == (1.0, 0.05)
+    assert imagenet("paper", epochs=3).epochs == 3
+
+
+@pytest.mark.usefixtures("imagenets")
+def test_a_network_may_differ_on_any_data_set():
+    """350 epochs of MobileNet-V2 and EfficientNet-B0, the data set's other settings as they are."""
+    efficient = imagenet("paper", "efficientnet_b0")
+    assert (efficient.epochs, efficient.weight_decay) == (350, 1e-4)
+    size = profile("paper")
+    mobile = size.config("cifar10", "mobilenetv2", size.method("dense"), SGD, 0)
+    assert (mobile.epochs, mobile.weight_decay) == (350, 5e-4)
+
+
+@pytest.mark.usefixtures("imagenets")
+def test_a_data_set_with_settings_of_its_own_has_nothing_of_the_profiles_others():
+    size = dataclasses.replace(
+        profile("cpu"), settings={"epochs": 7, "train_size": 100, "test_on": "wide", "lr": 3.0}
+    )
+    method = size.method("dense")
+    assert size.config("cifar10", "resnet32x2", method, SGD, 0).train_size == 100
+    for dataset in ("cifar100", "imagenet"):
+        config = size.config(dataset, "resnet32x2", method, SGD, 0)
+        assert (config.train_size, config.test_on, config.lr) == (None, "official", 0.1)
+
+
+@pytest.mark.usefixtures("imagenets")
+@pytest.mark.parametrize("name", ["smoke", "cpu", "paper"])
+def test_every_network_of_the_paper_can_be_built_at_every_size(name):
+    size = profile(name)
+    pairs = [("cifar10", m) for m in ("resnet32x2", "vgg19", "mobilenetv2")]
+    pairs += [("imagenet", m) for m in ("resnet34", "resnet50", "efficientnet_b0")]
+    for dataset, model in pairs:
+        config = size.config(dataset, model, size.method("dense"), SGD, 0)
+        assert config.model in models.MODELS
+        assert config.dataset == size.datasets[dataset]
+    assert imagenet("smoke").dataset == "digits"
+
+
 def test_an_unknown_profile_is_answered_with_the_known_ones():
     with pytest.raises(UserError, match="unknown profile 'huge'; known are smoke, cpu, "):
         profile("huge")
 
 
 def test_a_data_set_without_a_stand_in_is_refused():
-    with pytest.raises(UserError, match=r"the smoke profile has nothing .* 'cifar100'"):
-        run("smoke", dataset="cifar100")
+    with pytest.raises(UserError, match=r"the cpu-bf16-12 profile has nothing .* 'cifar100'"):
+        run("cpu-bf16-12", dataset="cifar100")
 
 
 def test_a_profile_cannot_be_changed_by_accident():

@@ -2,8 +2,17 @@ import pytest
 import torch
 from torch import nn
 
-from paper_repro.measure.flops import inference_flops, layer_macs, training_flops
+from paper_repro.measure.flops import (
+    dense_gradient_flops,
+    inference_flops,
+    layer_flops,
+    layer_macs,
+    planned_flops,
+    training_flops,
+)
+from paper_repro.measure.micronet import rigl_training
 from paper_repro.models import build
+from paper_repro.sparse import METHODS, Plan, Stage
 
 
 class Small(nn.Module):
@@ -83,3 +92,41 @@ def test_flops_follow_density():
 def test_a_density_of_something_unknown():
     with pytest.raises(KeyError, match=r"norm\.weight"):
         inference_flops(HAND, {"norm.weight": 0.5})
+
+
+def test_flops_of_each_layer_sum_to_the_whole():
+    density = {"first.weight": 0.25, "out.weight": 0.5}
+    layers = layer_flops(HAND, density)
+    assert layers["first.weight"] == 2 * 0.25 * HAND["first.weight"] and layers["out.weight"] == 30
+    assert sum(layers.values()) == inference_flops(HAND, density)
+
+
+def test_a_dense_gradient_makes_a_step_2_sparse_and_1_dense():
+    density = dict.fromkeys(HAND, 0.1)
+    sparse, dense = inference_flops(HAND, density), inference_flops(HAND, {})
+    step = training_flops(HAND, density) + dense_gradient_flops(HAND, density)
+    assert step == pytest.approx(2 * sparse + dense)
+
+
+def test_a_training_is_integrated_over_its_stages():
+    """By hand: 10 steps at a half of one layer, 4 of them with dense gradients; then 5 dense."""
+    macs = {"a.weight": 100, "b.weight": 10}
+    plan = Plan((Stage(10, {"a.weight": 0.5}, 4), Stage(5, {})))
+    total = planned_flops(macs, plan, batch_size=3)
+    assert total["a.weight"] == 3 * (3 * 10 * 100 + 4 * 100 + 3 * 5 * 200)
+    assert total["b.weight"] == 3 * (3 * 15 * 20)
+    twice = planned_flops(macs, plan, batch_size=3, gradients=2)
+    assert twice["b.weight"] == 2 * total["b.weight"]
+    assert twice["a.weight"] == 2 * total["a.weight"] - 3 * 4 * 100  # growth needs one gradient
+
+
+def test_rigl_over_a_whole_training_is_their_formula():
+    """(3 f_S ΔT + 2 f_S + f_D) / (ΔT + 1), where updates go on to the end."""
+    model = Small()
+    spec = METHODS.spec("rigl", sparsity=0.9, delta_t=101, stop=1.0)
+    macs, steps = layer_macs(model, (2, 8, 10)), 101 * 200
+    plan = METHODS["rigl"].plan(spec, model, steps, 1)
+    mine = sum(planned_flops(macs, plan, 1).values())
+    sparse, dense = inference_flops(macs, plan.final), inference_flops(macs, {})
+    # The formula counts an update at step 0 too.
+    assert mine + dense - sparse == pytest.approx(steps * rigl_training(sparse, dense, 100))

@@ -4,21 +4,50 @@ from torch import nn
 
 from paper_repro.data import Augmenter, load
 from paper_repro.errors import UserError
+from paper_repro.measure.flops import layer_macs
 from paper_repro.models import MODELS, build
 from paper_repro.models.init import INITS
 
+#: Parameters for 10 classes.
 SIZES = {
+    "efficientnet_b0": 4_020_358,
+    "efficientnet_b0_64": 4_020_358,
+    "efficientnet_digits": 14_280,
+    "mobilenet_digits": 12_298,
     "mobilenetv2": 2_236_682,
+    "mobilenetv2_half": 587_178,
     "resnet20": 272_474,
     "resnet32": 466_906,
     "resnet32x2": 1_860_522,
+    "resnet34": 21_289_802,
+    "resnet34_64": 21_282_122,
+    "resnet34_64_quarter": 1_334_618,
+    "resnet34_digits": 6_306,
+    "resnet50": 23_528_522,
+    "resnet50_64": 23_520_842,
+    "resnet50_64_quarter": 1_484_186,
+    "resnet50_digits": 9_442,
     "resnet_digits": 19_706,
     "vgg19": 20_035_018,
+    "vgg19_quarter": 1_255_546,
+    "vgg_digits": 16_794,
 }
+#: What torchvision says of its ImageNet networks: parameters and multiply-accumulates.
+PUBLIC = {
+    "efficientnet_b0": (5_288_548, 0.386e9),
+    "resnet34": (21_797_672, 3.664e9),
+    "resnet50": (25_557_032, 4.089e9),
+}
+#: CIFAR's networks, of which tests below know more.
+CIFAR = [n for n in SIZES if n.startswith(("mobile", "vgg", "resnet20", "resnet32", "resnet_"))]
 
 
 def image(name):
-    return (1, 8, 8) if name == "resnet_digits" else (3, 32, 32)
+    return (1, 8, 8) if name.endswith("digits") else (3, 32, 32)
+
+
+def classifier(model):
+    return [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
 
 
 def make(name, classes=10, seed=0):
@@ -31,8 +60,9 @@ def test_every_model_is_known():
 
 @pytest.mark.parametrize("name", SIZES)
 def test_parameters(name):
-    assert sum(p.numel() for p in make(name).parameters()) == SIZES[name]
-    features = make(name).fc.in_features
+    model = make(name)
+    assert sum(p.numel() for p in model.parameters()) == SIZES[name]
+    features = classifier(model).in_features
     hundred = make(name, classes=100)
     assert sum(p.numel() for p in hundred.parameters()) == SIZES[name] + 90 * (features + 1)
 
@@ -48,7 +78,47 @@ def test_forward_and_backward(name):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", PUBLIC)
+def test_the_imagenet_networks_are_torchvisions(name):
+    """As many parameters and multiply-accumulates, the same names, and the same outputs."""
+    from paper_repro.vision import torchvision
+
+    parameters, macs = PUBLIC[name]
+    model = make(name, classes=1000)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert sum(layer_macs(model, (3, 224, 224)).values()) == pytest.approx(macs, rel=2e-3)
+    other = getattr(torchvision.models, name)(weights=None)
+    assert {k: v.shape for k, v in other.state_dict().items()} == {
+        k: v.shape for k, v in model.state_dict().items()
+    }
+    model.load_state_dict(other.state_dict())
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        ours, theirs = model.eval()(x), other.eval()(x)
+    assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4 * float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize(
+    "name, last", [("resnet50_64", 4), ("resnet34_64_quarter", 4), ("efficientnet_b0_64", 4)]
+)
+def test_a_stem_for_small_images_leaves_something_to_average(name, last):
+    model, seen = make(name).eval(), []
+    inner = model.layer4 if name.startswith("resnet") else model.features
+    inner.register_forward_hook(lambda module, inputs, output: seen.append(output.shape[2:]))
+    with torch.no_grad():
+        model(torch.zeros(1, 3, 64, 64))
+    assert seen == [(last, last)]
+
+
+@pytest.mark.parametrize("name", ["resnet34", "resnet50"])
+def test_a_quarter_of_the_width_is_a_sixteenth_of_the_work(name):
+    whole, narrow = (
+        sum(layer_macs(make(f"{name}_64{size}"), (3, 64, 64)).values()) for size in ("", "_quarter")
+    )
+    assert narrow == pytest.approx(whole / 16, rel=0.03)
+
+
+@pytest.mark.parametrize("name", CIFAR)
 def test_names_that_sparse_methods_rely_on(name):
     model = make(name)
     layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]

@@ -115,3 +115,44 @@ def test_bad_distribution_and_model():
         layer_counts(convnet(), 0.9, "er")
     with pytest.raises(UserError, match="no convolution or linear layer"):
         layer_counts(nn.Sequential(nn.BatchNorm1d(3)), 0.9, "uniform")
+
+
+def test_what_the_presets_leave_dense_of_imagenets_networks():
+    resnet = build("resnet50_digits", classes=10, channels=1, seed=0)
+    assert kept_dense(resnet, "uniform") == {
+        "conv1.weight",
+        "fc.weight",
+        "layer1.0.downsample.0.weight",
+        "layer2.0.downsample.0.weight",
+    }
+    mobile = build("mobilenet_digits", classes=10, channels=1, seed=0)
+    single = {n for n, w in prunable(mobile).items() if w.dim() == 4 and w.shape[1] == 1}
+    assert len(single) == 4 and "conv1.weight" in single  # the stem reads one channel
+    depthwise = single - {"conv1.weight"}
+    assert kept_dense(mobile, "erk") == depthwise
+    assert kept_dense(mobile, "uniform-rigl") == depthwise | {"conv1.weight"}
+    assert kept_dense(mobile, "uniform") == depthwise | {"conv1.weight", "fc.weight"}
+
+
+def test_squeeze_and_excitation_is_dense_in_one_preset():
+    model = build("efficientnet_digits", classes=10, channels=1, seed=0)
+    gates = {n for n in prunable(model) if n.endswith(("fc1.weight", "fc2.weight"))}
+    assert len(gates) == 6
+    assert gates <= kept_dense(model, "uniform")
+    assert not gates & (kept_dense(model, "uniform-rigl") | kept_dense(model, "erk"))
+
+
+def test_grouped_convolutions_that_mix_channels_are_masked():
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3, groups=4), nn.Conv2d(8, 8, 3))
+    for distribution in DISTRIBUTIONS:
+        assert "1.weight" not in kept_dense(model, distribution)
+
+
+def test_erk_reaches_its_total_beside_layers_that_stay_dense():
+    model = build("mobilenetv2", classes=10, channels=3, seed=0)
+    assert overall(model, 0.9, "erk") == pytest.approx(0.9, abs=1e-4)
+    counts, dense = layer_counts(model, 0.9, "erk"), kept_dense(model, "erk")
+    assert len(dense) == 17
+    assert all(counts[n] == prunable(model)[n].numel() for n in dense)
+    with pytest.raises(UserError, match=r"a density of 0\.001 leaves nothing"):
+        layer_counts(model, 0.999, "erk")

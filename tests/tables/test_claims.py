@@ -53,9 +53,9 @@ def test_verdicts_of_made_up_records(records):
     for table in ("table1", "ablation-lrr", "table4"):
         fill(records, table, CPU, lambda c: 1.0)
     found = verdicts(records, CPU)
-    assert [found[x] for x in ("1a", "7", "3a")] == [f"{HOLDS} {OPEN}"] * 3
+    assert [found[x] for x in ("1a", "1c", "7", "3a")] == [f"{HOLDS} {OPEN}"] * 4
     assert found["2b"] == f"{NO_LARGER} {OPEN}" and found["6"] == f"{FAILS} {OPEN}"
-    assert found["C"] == UNDECIDED and found["9"] == found["1c"] == NOT_MEASURED
+    assert found["C"] == UNDECIDED and found["9"] == NOT_MEASURED
     fill(records, "ablation-sweep", CPU, lambda c: 2 * c.sparsity)
     fill(records, "control", CPU, lambda c: 1.0 if c.optimizer.name == "s2sam" else 2.0)
     found = verdicts(records, CPU)

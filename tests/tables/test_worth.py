@@ -25,7 +25,9 @@ def test_every_part_of_a_profile_is_open_at_first(records):
     assert list(asked) == [part.label for part in (CONTROL, *PARTS)]
     assert {len(q.seeds) for q in asked.values()} == {LOOKS[-1]}
     assert asked["C"].importance == BED and asked["1a"].importance == 1.0
-    labels = {q.name.split(":")[0] for q in questions(CPU, records)}
+    assert {q.name.split(":")[0] for q in questions(CPU, records)} == set(asked)
+    old = profile("cpu-bf16-12")
+    labels = {q.name.split(":")[0] for q in questions(old, records)}
     assert labels == set(asked) - {"1c", "1d"}  # no CIFAR-100 there
 
 
