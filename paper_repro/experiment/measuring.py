@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -134,13 +135,16 @@ def load_trained(config: RunConfig, place: Workplace, parts: Parts | None = None
         generator = torch.Generator(device=device).manual_seed(seed)
         return task.scoring_batch(BatchRequest(n), generator)
 
+    named = os.environ.get("PAPER_REPRO_DATA")
     return Trained(
         model=model.eval(),
         masks=masks,
         data=data,
         sample=sample,
         loss_fn=task.plain_loss_fn,
+        images=None if task.normalise is None else task.test_images,
         normalise=task.normalise,
+        root=place.data or (Path(named).expanduser() if named else None),
         cache=place.runs / "cache",
         parts=parts or Parts(),
     )

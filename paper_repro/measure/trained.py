@@ -76,7 +76,10 @@ class Trained:
         sample: ``sample(n, seed)``, inputs and targets of n training samples as they are, without
             augmentation; the same ones for every network trained on the same data.
         loss_fn: ``loss_fn(outputs, targets)``, the mean loss in nats without label smoothing.
-        normalise: uint8 images [B, H, W, C] to the model's input; None where it sees no images.
+        images: ``images(rows)``, test images as uint8 [B, H, W, C] and their labels as int64 [B],
+            before ``normalise``; None where the network sees no images.
+        normalise: such images, on the model's device, to its input; None likewise.
+        root: the folder with the user's data sets, if one is named.
         cache: folder for what is made of the data and may be used again; None keeps nothing.
         parts: for measurements that take long.
     """
@@ -86,6 +89,8 @@ class Trained:
     data: Any
     sample: Callable[[int, int], tuple[Tensor, Tensor]]
     loss_fn: Callable[..., Tensor]
+    images: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
     normalise: Callable[[Tensor], Tensor] | None = None
+    root: Path | None = None
     cache: Path | None = None
     parts: Parts = field(default_factory=Parts)

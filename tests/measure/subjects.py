@@ -36,6 +36,7 @@ def subject(model=None, masks=None, parts=None, cache=None, seed=0):
         data=Dataset("made", split, split, 3, (0.5,), (0.25,), 1, False),
         sample=sample,
         loss_fn=F.cross_entropy,
+        images=lambda rows: (split.images[rows], split.labels[rows]),
         normalise=lambda x: (x.float() / 63 - 2).permute(0, 3, 1, 2),
         cache=cache,
         parts=parts or Parts(),

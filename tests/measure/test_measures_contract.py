@@ -14,6 +14,7 @@ from paper_repro.registry import Spec
 
 #: Options that make a measure quick.
 QUICK = {
+    "corruptions": {"images": 4},
     "sharpness": {"draws": 3, "steps": 3, "samples": 32},
 }
 
