@@ -24,7 +24,7 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup table1 table4 table5 ablation-sam ablation-ratio ablation-lrr ablation-sweep ablation-rho \
-  ablation-released ablation-precision ablation-weight-decay control claims claims-study theory bench \
+  ablation-released ablation-precision ablation-weight-decay control figures claims claims-study theory bench \
   status test test-all test-native lint format clean
 
 help: ## List the targets
@@ -96,6 +96,10 @@ ablation-weight-decay: $(READY) ## Whose gain: {SGD, S2-SAM} x {weight decay 1e-
 
 control: $(READY) ## Positive control: does SAM beat SGD at this size at all?
 	$(call sweep,$@)
+
+figures: $(READY) ## Figures 1 and 3: loss surfaces with Ra, sharpness and Hessian spectra, as PNG and SVG
+	$(call measured,surfaces)
+	@$(RUN) -m tables.figures --profile $(PROFILE)
 
 claims: $(READY) ## The paper's claims and what the records so far say of each (trains nothing)
 	@$(RUN) -m paper_repro table $@ --profile $(PROFILE)

@@ -59,13 +59,29 @@ class Landscape:
         for inputs, targets in self.batches:
             with torch.enable_grad():
                 loss = self._loss(here, inputs, targets)
-                found = torch.autograd.grad(loss, list(here.values()), allow_unused=True)
+                found = torch.autograd.grad(loss, list(here.values()), materialize_grads=True)
             share = len(targets) / self.samples
             total += float(loss.detach()) * share
             for sum_, g in zip(gradient.values(), found, strict=True):
-                if g is not None:
-                    sum_.add_(g, alpha=share)
+                sum_.add_(g, alpha=share)
         return total, gradient
+
+    def curvature(self, direction: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The Hessian at w times a direction, both with an entry for every parameter."""
+        here = {name: w.clone().requires_grad_(True) for name, w in self.weights.items()}
+        at, along = list(here.values()), [direction[name] for name in here]
+        total = [torch.zeros_like(w) for w in at]
+        for inputs, targets in self.batches:
+            with torch.enable_grad():
+                loss = self._loss(here, inputs, targets)
+                gradient = torch.autograd.grad(loss, at, create_graph=True, materialize_grads=True)
+                slope = torch.stack(
+                    [(g * v).sum() for g, v in zip(gradient, along, strict=True)]
+                ).sum()
+                found = torch.autograd.grad(slope, at, materialize_grads=True)
+            for sum_, h in zip(total, found, strict=True):
+                sum_.add_(h, alpha=len(targets) / self.samples)
+        return dict(zip(here, total, strict=True))
 
     def _moved(self, offset: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         given = offset or {}

@@ -16,6 +16,8 @@ from paper_repro.registry import Spec
 QUICK = {
     "corruptions": {"images": 4},
     "sharpness": {"draws": 3, "steps": 3, "samples": 32},
+    "spectrum": {"nodes": 4, "samples": 32},
+    "surface": {"points": 3, "directions": 2, "samples": 32},
 }
 
 

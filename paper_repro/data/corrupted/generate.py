@@ -83,8 +83,13 @@ def _edge(images: np.ndarray) -> tuple[int, int]:
 
 
 def _one(name: str, severity: int, image: np.ndarray, seed: int) -> np.ndarray:
-    from paper_repro.data.corrupted.functions import FUNCTIONS  # two seconds of imports
-
+    try:  # here, since it takes two seconds and not all that read images need it
+        from paper_repro.data.corrupted.functions import FUNCTIONS
+    except ImportError as error:
+        raise UserError(
+            f"corruptions need the experiments' packages ({error}): pip install "
+            "'paper-repro[experiments]'"
+        ) from error
     own = {"seed": seed} if name in _OWN_SEED else {}
     _, table = strengths(image.shape[0])
     if table is not None:
