@@ -50,14 +50,15 @@ define sweep
   $(RUN) -m paper_repro table $(1) --profile $(PROFILE) && exit $$status
 endef
 
-# The same with a measurement of what was trained in between.
+# The same with a measurement of what was trained in between, and a further command at the end.
 define measured
 @echo "== $(1), profile $(PROFILE): training what is missing, measuring it, then rendering"
 @$(RUN) -m paper_repro sweep $(1) --profile $(PROFILE) --jobs $(JOBS) --device $(DEVICE) $(ARGS); \
   status=$$?; [ $$status -le 1 ] || exit $$status; \
-  $(RUN) -m paper_repro measure --table $(1) --profile $(PROFILE) --device $(DEVICE); \
-  also=$$?; [ $$also -le 1 ] || exit $$also; \
-  $(RUN) -m paper_repro table $(1) --profile $(PROFILE) && [ $$status -eq 0 ] && exit $$also
+  $(RUN) -m paper_repro measure --table $(1) --profile $(PROFILE) --device $(DEVICE) || status=$$?; \
+  [ $$status -le 1 ] || exit $$status; \
+  $(RUN) -m paper_repro table $(1) --profile $(PROFILE) && $(RUN) -m $(2) --profile $(PROFILE) \
+  && exit $$status
 endef
 
 table1: $(READY) ## Table 1: every sparse method at 90/95/98 %, with SGD and S2-SAM
@@ -67,8 +68,7 @@ table4: $(READY) ## Table 4: throughput and accuracy at 90 % with SGD, SAM and S
 	$(call sweep,$@)
 
 table5: $(READY) ## Table 5: accuracy under 19 corruptions at 80 % (CIFAR-10-C, generated)
-	$(call measured,$@)
-	@$(RUN) -m paper_repro table table5-types --profile $(PROFILE)
+	$(call measured,$@,paper_repro table table5-types)
 
 ablation-sam: $(READY) ## SGD, S2-SAM, SAM and the rivals at 90 %: accuracy, gradients, images/s, memory
 	$(call sweep,$@)
@@ -98,8 +98,7 @@ control: $(READY) ## Positive control: does SAM beat SGD at this size at all?
 	$(call sweep,$@)
 
 figures: $(READY) ## Figures 1 and 3: loss surfaces with Ra, sharpness and Hessian spectra, as PNG and SVG
-	$(call measured,surfaces)
-	@$(RUN) -m tables.figures --profile $(PROFILE)
+	$(call measured,surfaces,tables.figures)
 
 claims: $(READY) ## The paper's claims and what the records so far say of each (trains nothing)
 	@$(RUN) -m paper_repro table $@ --profile $(PROFILE)
