@@ -23,11 +23,11 @@ READY := $(VENV)/.ready
 endif
 
 # The paper's tables, in its order; `make tables` makes all of them.
-TABLES := table1 tableA1 table2 table3 table4 table6
+TABLES := table1 tableA1 table2 table3 table4 table5 table6
 
 .DEFAULT_GOAL := help
 .PHONY: help setup tables $(TABLES) flops ablation-sam ablation-ratio ablation-lrr ablation-sweep ablation-rho \
-  ablation-released ablation-noise ablation-precision ablation-weight-decay control pilot claims claims-study theory bench \
+  ablation-released ablation-noise ablation-precision ablation-weight-decay control pilot figures claims claims-study theory bench \
   status test test-all test-native lint format clean
 
 help: ## List the targets
@@ -53,6 +53,17 @@ define sweep
   $(RUN) -m paper_repro table $(1) --profile $(PROFILE) && exit $$status
 endef
 
+# The same with a measurement of what was trained in between, and a further command at the end.
+define measured
+@echo "== $(1), profile $(PROFILE): training what is missing, measuring it, then rendering"
+@$(RUN) -m paper_repro sweep $(1) --profile $(PROFILE) --jobs $(JOBS) --device $(DEVICE) $(ARGS); \
+  status=$$?; [ $$status -le 1 ] || exit $$status; \
+  $(RUN) -m paper_repro measure --table $(1) --profile $(PROFILE) --device $(DEVICE) || status=$$?; \
+  [ $$status -le 1 ] || exit $$status; \
+  $(RUN) -m paper_repro table $(1) --profile $(PROFILE) && $(RUN) -m $(2) --profile $(PROFILE) \
+  && exit $$status
+endef
+
 tables: $(TABLES) flops ## All of the paper's tables, one after the other
 
 table1: $(READY) ## Table 1: ResNet-32 on CIFAR-10/100, sparse methods at 90/95/98 %, SGD and S2-SAM
@@ -69,6 +80,9 @@ table3: $(READY) ## Table 3: structured sparsity, CHEX and Chase, and the compac
 
 table4: $(READY) ## Table 4: throughput and accuracy at 90 % with SGD, SAM and S2-SAM
 	$(call sweep,$@)
+
+table5: $(READY) ## Table 5: accuracy under 19 corruptions at 80 % (CIFAR-10-C, generated)
+	$(call measured,$@,paper_repro table table5-types)
 
 table6: $(READY) ## Table 6 and rebuttal R2: dense training of six networks, SGD, S2-SAM and SAM
 	$(call sweep,$@)
@@ -108,6 +122,9 @@ pilot: $(READY) ## The beds that the cpu profile was chosen from (PROFILE=cpu)
 
 control: $(READY) ## Positive control: does SAM beat SGD at this size at all?
 	$(call sweep,$@)
+
+figures: $(READY) ## Figures 1 and 3: loss surfaces with Ra, sharpness and Hessian spectra, as PNG and SVG
+	$(call measured,surfaces,tables.figures)
 
 claims: $(READY) ## The paper's claims and what the records so far say of each (trains nothing)
 	@$(RUN) -m paper_repro table $@ --profile $(PROFILE)

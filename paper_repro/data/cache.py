@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["cached", "locked", "user_cache"]
+__all__ = ["cached", "cached_as", "locked", "user_cache"]
 
 _log = logging.getLogger(__name__)
 _FORMAT = 1  # raise it whenever the decoded arrays of the same source would come out differently
@@ -57,21 +57,28 @@ def cached(
     """
     stamps = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sources]
     key = hashlib.sha256(json.dumps([_FORMAT, name, stamps]).encode()).hexdigest()[:16]
-    path = folder / f"{name}-{key}.npz"
+    return cached_as(folder / f"{name}-{key}.npz", decode)
+
+
+def cached_as(path: Path, make: Callable[[], Arrays]) -> Arrays:
+    """``make()``, or what it gave last time, under a name that says all of what it depends on.
+
+    Safe in the ways of :func:`cached`.
+    """
     found = _read(path)
     if found is not None:
         return found
     with contextlib.ExitStack() as stack:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(path.with_suffix(".lock")))
         except OSError as error:
             _log.warning("decoded images are not kept: %s", error)
-            return decode()
+            return make()
         found = _read(path)  # another process may have written it while this one waited
         if found is not None:
             return found
-        arrays = decode()
+        arrays = make()
         try:
             _write(path, arrays)
         except OSError as error:

@@ -38,7 +38,7 @@ from paper_repro.measure.flops import inference_flops
 from paper_repro.train import Diverged, Trainer
 from paper_repro.train.precision import autocast, float32_as
 
-__all__ = ["Workplace", "attempt", "execute", "prepare", "record_failure"]
+__all__ = ["Workplace", "attempt", "data_of", "execute", "prepare", "record_failure"]
 
 Progress = Callable[[RunConfig, int], None]
 
@@ -99,6 +99,19 @@ def _load(
         train_size=train_size,
         keep_rest=keep_rest,
         label_noise=label_noise,
+    )
+
+
+def data_of(config: RunConfig, place: Workplace) -> Any:
+    """A run's data set on the device, loaded once for runs that follow each other."""
+    return _load(
+        config.dataset,
+        place.data,
+        place.runs / "cache",
+        place.device,
+        config.train_size,
+        config.test_on == "wide",
+        config.label_noise,
     )
 
 
@@ -202,15 +215,7 @@ def _done(config: RunConfig, place: Workplace, need_weights: bool) -> Record | N
 def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress) -> Record:
     folder = place.folder(config)
     write_json(folder / "config.json", config.to_dict())
-    data = _load(
-        config.dataset,
-        place.data,
-        place.runs / "cache",
-        place.device,
-        config.train_size,
-        config.test_on == "wide",
-        config.label_noise,
-    )
+    data = data_of(config, place)
     device = torch.device(place.device)
     if device.type == "cuda":
         gc.collect()  # what an earlier run left in reference cycles is none of this one's memory

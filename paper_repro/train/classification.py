@@ -60,6 +60,14 @@ class Classification(Task):
     def image(self) -> tuple[int, int, int]:
         return self.data.channels, self.data.size, self.data.size
 
+    @property
+    def normalise(self) -> Callable[[Tensor], Tensor]:
+        return self.augmenter.normalise
+
+    def test_images(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        rows = rows.to(self.device)
+        return self.data.test.images[rows], self.data.test.labels[rows]
+
     def build_model(self) -> nn.Module:
         model: nn.Module = models.build(
             self.config.model,

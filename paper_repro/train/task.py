@@ -66,6 +66,18 @@ class Task(ABC):
         """Channels, height and width of a sample, if it is an image."""
         return None
 
+    @property
+    def normalise(self) -> Callable[[Tensor], Tensor] | None:
+        """uint8 images [B, H, W, C] to the model's input; None where it sees no images."""
+        return None
+
+    def test_images(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Test images by their numbers, as ``normalise`` takes them, and their labels.
+
+        A task that has ``normalise`` has these too.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no images")
+
     @abstractmethod
     def build_model(self) -> nn.Module:
         """The config's network with its initial weights, on ``device``."""

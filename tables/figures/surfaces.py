@@ -1,0 +1,145 @@
+"""Figures 1 and 3: loss surfaces and Hessian spectra, SGD above S2-SAM, by sparsity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from paper_repro.experiment.measures import Measured, Measures
+from paper_repro.experiment.profiles import Profile
+from paper_repro.experiment.records import Records
+from tables.compare import DATASET_LABELS
+from tables.figures import FIGURES
+from tables.figures.style import COLOURS, LINES, SURFACE, figure
+from tables.surfaces import LABELS, SPARSITIES, size_of, trained
+
+__all__ = ["draw"]
+
+_OPTIMIZERS = ("SGD", "S2-SAM")
+_LEVELS = 12
+
+Panels = dict[tuple[str, float], list[Measured]]
+
+
+@FIGURES.register("surfaces")
+def draw(profile: Profile, records: Records) -> Iterator[tuple[str, Any]]:
+    """For each method a 3-D surface, a contour and a spectrum; those without a measure not.
+
+    The surface drawn is the first seed's along the first pair of directions; titles give Ra over
+    all pairs and all seeds with their number n.
+    """
+    for label in LABELS:
+        name = label.split("(")[0].lower()
+        found = _panels(profile, records, label, "surface")
+        if any(found.values()):
+            yield f"surface-{name}", _surfaces(profile, label, found, flat=False)
+            yield f"contour-{name}", _surfaces(profile, label, found, flat=True)
+        found = _panels(profile, records, label, "spectrum")
+        if any(found.values()):
+            yield f"spectrum-{name}", _spectra(profile, label, found)
+
+
+def _panels(profile: Profile, records: Records, label: str, measure: str) -> Panels:
+    measures, spec = Measures(records.folder), size_of(profile).spec(measure)
+    panels: Panels = {}
+    for sparsity in SPARSITIES:
+        for optimizer, cell in zip(_OPTIMIZERS, trained(profile, label, sparsity), strict=True):
+            there = (measures.get(config, spec) for config in cell.runs)
+            panels[optimizer, sparsity] = [found for found in there if found is not None]
+    return panels
+
+
+def _title(profile: Profile, label: str, what: str) -> str:
+    return f"{what}: {label}, {DATASET_LABELS[profile.datasets['cifar10']]}"
+
+
+def _ra(found: list[Measured]) -> str:
+    """Ra over the pairs of directions of all seeds, with its spread and n."""
+    each = [ra for measured in found for ra in measured.values["ra_each"] if ra is not None]
+    if not each:
+        return "Ra is not finite"
+    seeds = "seed" if len(found) == 1 else "seeds"
+    return (
+        f"Ra {np.mean(each):.3g} ± {np.std(each, ddof=1):.2g}\n"
+        f"(n = {len(each)}: {len(found)} {seeds})"
+    )
+
+
+def _surfaces(profile: Profile, label: str, panels: Panels, flat: bool) -> Any:
+    drawn = figure(11, 6)
+    drawn.suptitle(_title(profile, label, "Loss surface (nats)"))
+    for column, sparsity in enumerate(SPARSITIES):
+        # One scale for the networks that are compared.
+        grids = {o: _heights(panels[o, sparsity]) for o in _OPTIMIZERS}
+        known = [g for g in grids.values() if g is not None]
+        low = min((float(np.nanmin(g)) for g in known), default=0.0)
+        high = max((float(np.nanmax(g)) for g in known), default=1.0)
+        for row, optimizer in enumerate(_OPTIMIZERS):
+            place = row * len(SPARSITIES) + column + 1
+            axes = drawn.add_subplot(
+                len(_OPTIMIZERS), len(SPARSITIES), place, **({} if flat else {"projection": "3d"})
+            )
+            found, heights = panels[optimizer, sparsity], grids[optimizer]
+            title = f"{optimizer}, {sparsity:.0%}"
+            if heights is None:
+                axes.set_title(f"{title}\nnot measured")
+                axes.set_axis_off()
+                continue
+            axes.set_title(f"{title}: {_ra(found)}")
+            axis = np.array(found[0].values["axis"])
+            (_contour if flat else _surface)(axes, axis, heights, low, max(high, low + 1e-9))
+    return drawn
+
+
+def _heights(found: list[Measured]) -> np.ndarray | None:
+    if not found:
+        return None
+    return np.array(found[0].values["heights"], dtype=float)  # a null becomes nan
+
+
+def _surface(axes: Any, axis: np.ndarray, heights: np.ndarray, low: float, high: float) -> None:
+    a, b = np.meshgrid(axis, axis, indexing="ij")
+    axes.plot_surface(
+        a, b, heights, cmap=SURFACE, vmin=low, vmax=high, linewidth=0.2, edgecolor="#333333"
+    )
+    axes.set_zlim(low, high)
+    axes.set_xticks(axis[[0, len(axis) // 2, -1]])
+    axes.set_yticks(axis[[0, len(axis) // 2, -1]])
+    axes.tick_params(labelsize=7, pad=-2)
+    axes.view_init(elev=28, azim=-60)
+
+
+def _contour(axes: Any, axis: np.ndarray, heights: np.ndarray, low: float, high: float) -> None:
+    levels = np.linspace(low, high, _LEVELS)
+    axes.contourf(axis, axis, heights.T, levels=levels, cmap=SURFACE)
+    lines = axes.contour(axis, axis, heights.T, levels=levels, colors="#333333", linewidths=0.4)
+    axes.clabel(lines, lines.levels[1::3], fontsize=6, fmt="%.3g")
+    axes.plot(0, 0, marker="+", color="#ffffff", markersize=6)
+    axes.set_aspect("equal")
+    axes.tick_params(labelsize=7)
+
+
+def _spectra(profile: Profile, label: str, panels: Panels) -> Any:
+    drawn = figure(11, 3)
+    drawn.suptitle(_title(profile, label, "Hessian's spectral density"))
+    for column, sparsity in enumerate(SPARSITIES):
+        axes = drawn.add_subplot(1, len(SPARSITIES), column + 1)
+        axes.set_title(f"{sparsity:.0%}")
+        axes.set_xlabel("eigenvalue")
+        for optimizer in _OPTIMIZERS:
+            found = [m for m in panels[optimizer, sparsity] if "grid" in m.values]
+            for number, measured in enumerate(found):
+                axes.semilogy(
+                    measured.values["grid"],
+                    np.maximum(measured.values["density"], 1e-12),
+                    LINES[optimizer],
+                    color=COLOURS[optimizer],
+                    linewidth=1.2,
+                    label=f"{optimizer} (n = {len(found)})" if number == 0 else None,
+                )
+        axes.set_ylim(bottom=1e-5)
+        if axes.has_data():
+            axes.legend(frameon=False, fontsize=7)
+    return drawn

@@ -1,0 +1,115 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from subjects import subject
+from torch import nn
+
+from paper_repro.data.corrupted import GROUPS, SEVERITIES, TYPES
+from paper_repro.errors import UserError
+from paper_repro.measure import corruptions as module
+from paper_repro.measure.corruptions import corruptions
+
+
+class Brightness(nn.Module):
+    """Class 1 where the first pixel is at least 100, else class 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        bright = (x[:, 0, 0, 0] >= 100).float()
+        return torch.stack([1 - bright, bright], 1)
+
+
+def made(**changes):
+    """40 images whose first pixel says their number; the first 20 are of class 0."""
+    pixels = torch.zeros(40, 8, 8, 1, dtype=torch.uint8)
+    pixels[:, 0, 0, 0] = torch.arange(40)
+    pixels[20:, 0, 0, 0] += 100
+    labels = (torch.arange(40) >= 20).long()
+    trained = replace(
+        subject(),
+        model=Brightness(),
+        images=lambda rows: (pixels[rows], labels[rows]),
+        normalise=lambda x: x.permute(0, 3, 1, 2).float(),
+        **changes,
+    )
+    return replace(trained, data=replace(trained.data, test=list(range(40))))
+
+
+def test_accuracies_are_of_the_right_images_and_means_are_means(monkeypatch):
+    def corrupted(name, images, seed, folder):
+        # Severity s of type t: the first s + t + 8 images become black.
+        five = np.stack([images] * 5)
+        for s in SEVERITIES:
+            five[s - 1, : s + TYPES.index(name) + 8] = 0
+        return five
+
+    monkeypatch.setattr(module, "corrupted", corrupted)
+    found = corruptions(made(), images=None)
+    assert found["clean"] == 100.0 and found["images"] == 40
+    expected = {
+        name: [100 * (1 - max(0, s + t + 8 - 20) / 40) for s in SEVERITIES]
+        for t, name in enumerate(TYPES)
+    }
+    assert {n: pytest.approx(v) for n, v in found["types"].items()} == expected
+    assert found["mean"] == pytest.approx(np.mean(list(expected.values())))
+    for group, names in GROUPS.items():
+        assert found["groups"][group] == pytest.approx(np.mean([expected[n] for n in names]))
+    common = [expected[n] for g, names in GROUPS.items() for n in names if g != "extra"]
+    assert found["common"] == pytest.approx(np.mean(common))
+
+
+def test_a_subset_is_a_fixed_one_from_all_over_the_test_set(monkeypatch):
+    asked = []
+
+    def corrupted(name, images, seed, folder):
+        asked.append(images[:, 0, 0, 0].tolist())
+        return np.stack([images] * 5)
+
+    monkeypatch.setattr(module, "corrupted", corrupted)
+    assert corruptions(made(), images=12)["images"] == 12
+    assert len(set(map(tuple, asked))) == 1 and len(set(asked[0])) == 12
+    assert min(asked[0]) < 20 and max(asked[0]) >= 100  # of both classes, though sorted by class
+    first = asked[0]
+    corruptions(made(), images=12, seed=1)
+    assert asked[-1] != first
+
+
+def test_the_published_set_is_scored_where_it_is(tmp_path):
+    folder = tmp_path / "CIFAR-10-C"
+    folder.mkdir()
+    images = np.zeros((200, 8, 8, 3), np.uint8)
+    labels = np.tile((np.arange(40) >= 20).astype(int), 5)
+    for name in TYPES:
+        right = images.copy()
+        right[np.arange(200) // 40 < 3, 0, 0] = 0  # severities 1 to 3: all taken for class 0
+        right[(np.arange(200) // 40 >= 3) & (labels == 1), 0, 0] = 200
+        np.save(folder / f"{name}.npy", right)
+    np.save(folder / "labels.npy", labels)
+    trained = made(root=tmp_path)
+    trained = replace(trained, data=replace(trained.data, name="cifar10"))
+    found = corruptions(trained, images=None, source="published")
+    assert found["types"]["fog"] == [50.0, 50.0, 50.0, 100.0, 100.0]
+    assert found["mean"] == pytest.approx(70.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"source": "internet"}, "source is generated or published, not 'internet'"),
+        ({"images": 0}, "at least 1 image"),
+        ({"source": "published"}, "nothing was published for made"),
+    ],
+)
+def test_bad_options_are_refused(options, said):
+    with pytest.raises(UserError, match=said):
+        corruptions(made(), **options)
+
+
+def test_a_network_that_sees_no_images_is_refused():
+    with pytest.raises(UserError, match="that see images"):
+        corruptions(replace(subject(), normalise=None))

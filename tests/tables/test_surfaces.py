@@ -1,0 +1,117 @@
+import hashlib
+
+import pytest
+from workplaces import made_body
+
+from paper_repro.experiment.measures import Measures
+from paper_repro.experiment.profiles import PROFILES, profile
+from paper_repro.experiment.records import Records
+from paper_repro.registry import Spec
+from tables import TABLES
+from tables.base import Cell
+from tables.figures import FIGURES
+from tables.figures.__main__ import main
+from tables.figures.surfaces import _ra
+from tables.render import markdown
+from tables.surfaces import LABELS, SPARSITIES, size_of
+
+VALUES = {
+    "surface": {
+        "ra": 1.5,
+        "ra_std": 0.1,
+        "ra_each": [1.4, 1.6],
+        "loss": 0.25,
+        "axis": [-1.0, 0.0, 1.0],
+        "heights": [[2.0, 1.0, 2.0], [1.0, 0.25, 1.0], [2.0, 1.0, None]],
+    },
+    "sharpness": {"loss": 0.25, "worst": 3.5, "average": 0.125, "average_std": 0.1, "draws": 10},
+    "spectrum": {
+        "largest": 12.5,
+        "smallest": -1.0,
+        "trace": 99.0,
+        "trace_std": 1.0,
+        "dimension": 9,
+        "grid": [-1.0, 0.0, 12.5],
+        "density": [0.1, 0.8, 0.1],
+    },
+}
+
+
+def build(size):
+    return TABLES.build(Spec("surfaces"), profile=profile(size))
+
+
+def fill(folder, size, only=lambda config: True):
+    for config, spec in build(size).measures():
+        if only(config):
+            Records(folder).write(config, "finished", made_body())
+            where = {"commit": "c0ffee", "dirty": False, "device": "a device"}
+            body = {"weights": "", "environment": where}
+            Measures(folder).write(config, spec, VALUES[spec.name], body)
+
+
+@pytest.mark.parametrize("size", list(PROFILES))
+def test_it_has_the_papers_networks(size):
+    table = build(size)
+    per = len(LABELS) * len(SPARSITIES) * 2
+    seeds = size_of(profile(size)).seeds or len(profile(size).seeds)
+    assert len(list(table.runs())) == per * seeds
+    # Three measures each, and the unrestricted surface of one pair.
+    assert len(list(table.measures())) == (3 * per + 2) * seeds
+    for row in table.rows:
+        for entry in row.entries:
+            if isinstance(entry, Cell):
+                for config in entry.runs:
+                    assert f"{config.sparsity:.0%}" == row.labels[1]
+                    assert config.optimizer.name == ("sgd" if row.labels[2] == "SGD" else "s2sam")
+
+
+def test_each_column_reads_its_own_number(tmp_path):
+    fill(tmp_path, "cpu")
+    page = markdown(build("cpu"), Records(tmp_path), profile("cpu"))
+    line = next(x for x in page.splitlines() if x.startswith("| SNIP") and "| SGD" in x)
+    numbers = [c.split()[0] for c in line.strip("|").split("|")[3:]]
+    assert numbers == ["1.500", "0.2500", "3.500", "0.125", "12.50", "99.0"]
+    line = next(x for x in page.splitlines() if "unrestricted" in x and "| SGD" in x)
+    assert "1.500" in line and line.count("–") == 5
+
+
+def test_figures_are_drawn_from_what_is_measured_and_say_ra_and_n(tmp_path, capsys):
+    assert main(["--results", str(tmp_path)]) == 1
+    assert "nothing measured yet" in capsys.readouterr().out
+    fill(tmp_path, "smoke", lambda config: config.method.name == "mest" and config.sparsity < 0.95)
+    drawn = dict(
+        FIGURES.build(Spec("surfaces"), profile=profile("smoke"), records=Records(tmp_path))
+    )
+    assert set(drawn) == {"surface-mest", "contour-mest", "spectrum-mest"}
+    titles = [axes.get_title() for axes in drawn["surface-mest"].axes]
+    assert titles[0] == "SGD, 80%: Ra 1.5 ± 0.14\n(n = 2: 1 seed)"
+    assert titles[3] == "SGD, 98%\nnot measured" and titles[5].startswith("S2-SAM, 90%: Ra")
+    assert main(["--results", str(tmp_path)]) == 0
+    folder = tmp_path / "smoke" / "figures"
+    assert {p.name for p in folder.iterdir()} == {
+        f"{name}.{suffix}" for name in drawn for suffix in ("png", "svg")
+    }
+    svg = (folder / "surface-mest.svg").read_text()
+    assert "Not evidence" in svg and "Ra 1.5" in svg
+
+    def digest():
+        return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
+
+    first = digest()
+    assert main(["surfaces", "--results", str(tmp_path)]) == 0
+    assert digest() == first  # the same records make the same files
+
+
+def test_bad_input_is_one_sentence_and_status_2(tmp_path, capsys):
+    assert main(["nope", "--results", str(tmp_path)]) == 2
+    assert "unknown figure 'nope'; known are surfaces" in capsys.readouterr().err
+    assert main(["--profile", "huge"]) == 2
+
+
+def test_a_surface_without_ra_says_so(tmp_path):
+    fill(tmp_path, "smoke")
+    (config, spec) = next(iter(build("smoke").measures()))
+    there = Measures(tmp_path).get(config, spec)
+    there.values["ra_each"] = [None, None]
+    assert _ra([there]) == "Ra is not finite"
