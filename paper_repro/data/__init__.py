@@ -1,25 +1,42 @@
-"""Data sets, one per file, as uint8 tensors on the training device.
+"""Data sets, one per file: in memory as uint8 tensors on the training device, or streamed.
 
     data = load("cifar10", device="cuda")
     augmenter = Augmenter(data)
 
-A file registers a function that takes ``root`` and ``cache`` (or fewer) and returns a
-:class:`Dataset` on the CPU.
+A file registers a function that takes what it needs of ``root``, ``cache``, ``workers`` and
+``skip_broken`` and returns a :class:`Dataset` on the CPU, or a :class:`StreamedDataset` where the
+images do not fit into memory. Either names the task it is trained for, and nothing else needs to
+know which one it is.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from paper_repro.data.augment import Augmenter, Plan
+from paper_repro.data.augment import Augmenter, Normaliser, Plan
 from paper_repro.data.base import Dataset, Split
+from paper_repro.data.streamed import StreamedDataset
 from paper_repro.registry import Registry
 
-__all__ = ["DATASETS", "Augmenter", "Dataset", "Plan", "Split", "load"]
+__all__ = [
+    "DATASETS",
+    "Augmenter",
+    "Dataset",
+    "Normaliser",
+    "Plan",
+    "Split",
+    "StreamedDataset",
+    "load",
+]
 
-DATASETS: Registry = Registry("dataset", "paper_repro.data", runtime=frozenset({"root", "cache"}))
+DATASETS: Registry = Registry(
+    "dataset",
+    "paper_repro.data",
+    runtime=frozenset({"root", "cache", "workers", "skip_broken"}),
+)
 
 
 def load(
@@ -30,7 +47,9 @@ def load(
     device: torch.device | str = "cpu",
     train_size: int | None = None,
     keep_rest: bool = False,
-) -> Dataset:
+    workers: int | None = None,
+    skip_broken: bool = False,
+) -> Any:
     """A data set on ``device``.
 
     Args:
@@ -41,11 +60,15 @@ def load(
         device: where the tensors live.
         train_size: keep this many training images, from the front; by default all.
         keep_rest: keep the others as ``spare``.
+        workers: processes that decode streamed images; None for as many as suit the device.
+        skip_broken: train without streamed images that cannot be decoded; else they are an error.
 
     Raises:
         UserError: for an unknown name, data that is missing or damaged, or a bad ``train_size``.
     """
-    data: Dataset = DATASETS.build(DATASETS.spec(name), root=root, cache=cache)
+    data = DATASETS.build(
+        DATASETS.spec(name), root=root, cache=cache, workers=workers, skip_broken=skip_broken
+    )
     if train_size is not None:
         data = data.prefix(train_size, keep_rest)
     return data.to(device)

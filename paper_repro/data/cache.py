@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["cached", "locked", "user_cache"]
+__all__ = ["cached", "key", "locked", "user_cache"]
 
 _log = logging.getLogger(__name__)
 _FORMAT = 1  # raise it whenever the decoded arrays of the same source would come out differently
@@ -55,9 +55,7 @@ def cached(
         folder: where the file is kept; made if need be.
         decode: the slow way to the arrays.
     """
-    stamps = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sources]
-    key = hashlib.sha256(json.dumps([_FORMAT, name, stamps]).encode()).hexdigest()[:16]
-    path = folder / f"{name}-{key}.npz"
+    path = folder / f"{name}-{key(name, sources)}.npz"
     found = _read(path)
     if found is not None:
         return found
@@ -77,6 +75,12 @@ def cached(
         except OSError as error:
             _log.warning("decoded images are not kept: %s", error)
         return arrays
+
+
+def key(name: str, sources: Sequence[Path]) -> str:
+    """16 hex digits of what is made of a data set's source files: their names, sizes and times."""
+    stamps = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sources]
+    return hashlib.sha256(json.dumps([_FORMAT, name, stamps]).encode()).hexdigest()[:16]
 
 
 def _read(path: Path) -> Arrays | None:

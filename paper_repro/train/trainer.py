@@ -22,6 +22,8 @@ from paper_repro.sparse.method import BatchRequest
 from paper_repro.train import TASKS
 from paper_repro.train.graph import CAPTURABLE, GraphedStep
 from paper_repro.train.precision import arithmetic, autocast, float32_as
+from paper_repro.train.ranks import ALONE, Ranks
+from paper_repro.train.replicas import OWN_SAMPLES, join_batch_norm, replicate
 from paper_repro.train.schedule import cosine
 from paper_repro.train.task import Task
 
@@ -61,9 +63,13 @@ class Trainer:
             ``sparse-bf16`` skip the zeros (:mod:`paper_repro.engine`), ``auto`` is ``sparse``
             where that is possible and faster. ``engine`` and ``engine_reason`` say what it became
             and, if ``auto`` became ``dense``, why.
+        ranks: the processes that train the run together, each of which has its own trainer and
+            calls the same methods. A batch, its gradient and its batch-norm statistics are those
+            of all ranks, so that the run is the same but for rounding on any number of them, and
+            weights, masks and optimizer state are the same bits on each; every epoch checks that.
 
     Raises:
-        UserError: an engine that cannot train this run.
+        UserError: an engine that cannot train this run, or a run that several ranks cannot train.
     """
 
     def __init__(
@@ -75,10 +81,15 @@ class Trainer:
         diagnostics: bool = False,
         graph: bool = False,
         engine: str = "auto",
+        ranks: Ranks = ALONE,
     ) -> None:
         self.config = config
+        self.ranks = ranks
         self.task: Task = TASKS[data.task](config, data)
+        self.task.ranks = ranks
         self.device = self.task.device
+        if not ranks.alone:
+            self._check_divisible()
         #: What is really computed in: the config's precision, as far as the device has it.
         self.arithmetic = arithmetic(config.precision, self.device)
         self.steps_per_epoch = self.task.steps_per_epoch
@@ -89,6 +100,8 @@ class Trainer:
         torch.manual_seed(config.seed)  # for models that draw while they run, e.g. dropout
         self.generator = torch.Generator(device=self.device).manual_seed(config.seed)
         self.model = self.task.build_model()
+        if not ranks.alone:
+            join_batch_norm(self.model)
         self.optimizer = OPTIMIZERS.build(
             config.optimizer,
             base=self._base_optimizer(),
@@ -111,7 +124,12 @@ class Trainer:
         self._loss_sum = torch.zeros((), device=self.device)
         self._t = 0
         self._cost = [0.0, 0.0]  # of the epoch's steps: gradients, forward passes alone
-        self.graphed = graph and self.task.replayable and config.optimizer.name in CAPTURABLE
+        self.graphed = (
+            graph
+            and ranks.alone
+            and self.task.replayable
+            and config.optimizer.name in CAPTURABLE
+        )
         self._graphed: GraphedStep | None = None
         if self.graphed:
             self._graphed = GraphedStep(
@@ -125,6 +143,21 @@ class Trainer:
         self.epoch = 0
         self.curve: list[dict[str, Any]] = []
         self.training_flops = 0.0
+
+    def _check_divisible(self) -> None:
+        size, world = self.config.batch_size, self.ranks.world
+        if not self.task.divisible:
+            raise UserError(
+                f"several ranks cannot train {self.config.dataset} together: its batches cannot be "
+                "divided"
+            )
+        if size % world:
+            raise UserError(f"batch_size {size} cannot be divided among {world} ranks")
+        if self.config.optimizer.name in OWN_SAMPLES:
+            raise UserError(
+                f"several ranks cannot train with {self.config.optimizer.name} together: its steps "
+                "look at single samples"
+            )
 
     def _base_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(
@@ -142,6 +175,8 @@ class Trainer:
             reason = "the model is to be compiled"
         elif self.config.precision == "bf16":
             reason = "the run asks for bfloat16 autocast"
+        elif not self.ranks.alone:
+            reason = "several ranks train together"
         return choose(asked, self.model, self.optimizer, self.method, self.task.image, reason)
 
     def _engine(self) -> tuple[Callable[[Tensor], Tensor], nn.Module]:
@@ -153,7 +188,8 @@ class Trainer:
         """
         self.net: SparseNet | None = None
         if self.engine == "dense":
-            return (torch.compile(self.model) if self.compiled else self.model), self.model
+            model = self.model if self.ranks.alone else replicate(self.model, self.device)
+            return (torch.compile(model) if self.compiled else model), self.model
         assert self.task.image is not None  # or it would not have been chosen
         self.net = attach(
             self.model,
@@ -201,6 +237,7 @@ class Trainer:
         started = time.perf_counter()
         loss, metrics = self.train_epoch()
         seconds = time.perf_counter() - started
+        self.ranks.check(self._replicated(), f"after epoch {self.epoch + 1}")
         if not loss <= HOPELESS:
             raise Diverged(f"the training loss became {loss} in epoch {self.epoch + 1}")
         samples = self.steps_per_epoch * self.config.batch_size
@@ -261,7 +298,21 @@ class Trainer:
         """One pass over the training samples: their mean loss and the task's other metrics."""
         for index in self.begin_epoch():
             self.step(index)
-        return float(self._loss_sum) / self.steps_per_epoch, self.task.training_metrics()
+        # Shares are equal, so the batch's mean loss is the mean of theirs.
+        loss = float(self.ranks.total(self._loss_sum)) / self.ranks.world / self.steps_per_epoch
+        return loss, self.task.training_metrics()
+
+    def _replicated(self) -> dict[str, Tensor]:
+        """All that must be equal on every rank, by name; nothing where there is but one."""
+        if self.ranks.alone:
+            return {}
+        named = dict(self.model.state_dict())
+        for name, parameter in self.model.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                if isinstance(value, Tensor):
+                    named[f"{name}'s {key}"] = value
+        masks = self.method.masks.state_dict()
+        return {**named, **{f"the mask of {name}": mask for name, mask in masks.items()}}
 
     def begin_epoch(self) -> Iterable[Tensor]:
         """Draw the epoch's order and augmentation; returns the indices of each step's samples."""

@@ -1,0 +1,105 @@
+"""A network that several ranks train in step: averaged gradients, batch norm over all of a batch."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from paper_repro.errors import UserError
+
+__all__ = ["OWN_SAMPLES", "join_batch_norm", "replicate"]
+
+#: Optimizers whose steps look at single samples: with a share of them on each rank, what a step
+#: does (ESAM, ZO-SAM) or remembers (SAF) would differ from rank to rank.
+OWN_SAMPLES = frozenset({"esam", "saf", "zosam"})
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over ranks, and of the gradients alike."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # type: ignore[override]
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+
+class GlobalBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm by the statistics of the global batch, so that a run is one run on any ranks.
+
+    Mean and variance each take one exchange of a number a channel, forward and backward; the
+    variance is that of centred values, in float32. ``torch.nn.SyncBatchNorm`` does the same on GPUs
+    alone, and as a class that structured methods do not take for a batch norm of images.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        self._check_input_dim(input)
+        x = input.float()
+        # Equal shares: each rank has the same number of values.
+        n = x.numel() // x.shape[1] * dist.get_world_size()
+        mean = _Sum.apply(x.sum((0, 2, 3))) / n
+        centred = x - mean[:, None, None]
+        variance = _Sum.apply(centred.square().sum((0, 2, 3))) / n
+        if self.track_running_stats and self.running_mean is not None:
+            self._track(mean.detach(), variance.detach() * (n / max(n - 1, 1)))
+        scale = torch.rsqrt(variance + self.eps)
+        if self.affine:
+            scale = scale * self.weight
+        y = centred * scale[:, None, None]
+        y = y + self.bias[:, None, None] if self.affine else y
+        return y.to(input.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, unbiased: Tensor) -> None:
+        assert self.running_mean is not None and self.running_var is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        if self.momentum is None:  # a cumulative mean
+            self.running_mean.lerp_(mean, 1.0 / self.num_batches_tracked)
+            self.running_var.lerp_(unbiased, 1.0 / self.num_batches_tracked)
+        else:
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(unbiased, self.momentum)
+
+
+def join_batch_norm(model: nn.Module) -> None:
+    """Let every batch norm of ``model`` normalise over the batches of all ranks, in place.
+
+    Names, parameters and buffers stay what they are.
+
+    Raises:
+        UserError: a batch norm of another kind than images'.
+    """
+    for name, module in model.named_modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = GlobalBatchNorm2d
+        elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+            raise UserError(
+                f"{name} is a {type(module).__name__}, which several ranks cannot train together"
+            )
+
+
+def replicate(model: nn.Module, device: torch.device) -> nn.Module:
+    """What computes a rank's outputs, such that a backward pass leaves the ranks' mean gradient.
+
+    A weight's own hooks run first, so that masked gradients are exchanged; a gate that is open
+    lets the dense ones through, and what a topology update reads is the global batch's.
+    """
+    ids = [device] if device.type == "cuda" else None
+    # Buffers are equal already: batch norm's statistics are of all ranks. The option's name changed.
+    known = inspect.signature(DistributedDataParallel).parameters
+    still = next(n for n in ("forward_sync_buffers", "broadcast_buffers") if n in known)
+    return DistributedDataParallel(model, device_ids=ids, **{still: False})
