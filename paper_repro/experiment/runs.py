@@ -9,6 +9,7 @@ import json
 import math
 import resource
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ from paper_repro.train import Diverged, Trainer
 from paper_repro.train.ranks import current
 
 __all__ = ["Workplace", "attempt", "execute", "prepare", "record_failure"]
+
+#: Seconds from one checkpoint to the next in the middle of an epoch; each epoch ends with one too.
+SAVED_EVERY = 600.0
 
 Progress = Callable[[RunConfig, int], None]
 
@@ -243,6 +247,7 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
     }
     if state is not None:
         _resume(trainer, state, checkpoint)
+    trainer.pause = _saving(trainer, checkpoint)
     status, reason = "finished", None
     progress(config, trainer.epoch)
     try:
@@ -268,6 +273,21 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
         return record
 
     return ranks.first(conclude)
+
+
+def _saving(trainer: Trainer, checkpoint: Path) -> Callable[[], None] | None:
+    """What saves a run now and then in the middle of an epoch that takes long."""
+    if not trainer.pausable:
+        return None
+    last = time.monotonic()
+
+    def save() -> None:
+        nonlocal last
+        if time.monotonic() - last >= SAVED_EVERY:
+            save_tensors(checkpoint, trainer.state_dict())
+            last = time.monotonic()
+
+    return save
 
 
 def _engine(began: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -86,6 +86,12 @@ class ImageClassification(Task):
     def training_metrics(self) -> dict[str, float]:
         seen = self.steps_per_epoch * self.config.batch_size
         return {"train_accuracy": 100.0 * int(self.ranks.total(self._hits)) / seen}
+
+    def sums(self) -> dict[str, Tensor]:
+        return {"hits": self._hits}
+
+    def load_sums(self, sums: Mapping[str, Tensor]) -> None:
+        self._hits.copy_(sums["hits"])
 
     def picks(
         self, labels: Tensor, request: BatchRequest, generator: torch.Generator

@@ -9,10 +9,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
+from paper_repro.config import RunConfig
 from paper_repro.errors import UserError
+from paper_repro.sparse import Masks
+from paper_repro.train.task import Task
 
-__all__ = ["OWN_SAMPLES", "join_batch_norm", "replicate"]
+__all__ = ["OWN_SAMPLES", "check_divisible", "join_batch_norm", "replicate", "replicated"]
 
 #: Optimizers whose steps look at single samples: with a share of them on each rank, what a step
 #: does (ESAM, ZO-SAM) or remembers (SAF) would differ from rank to rank.
@@ -75,6 +79,28 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
             self.running_var.lerp_(unbiased, self.momentum)
 
 
+def check_divisible(config: RunConfig, task: Task) -> None:
+    """Refuse a run that its task's ranks cannot train together.
+
+    Raises:
+        UserError: for its data set, its batch size or its optimizer.
+    """
+    world = task.ranks.world
+    if world == 1:
+        return
+    if not task.divisible:
+        raise UserError(
+            f"{world} ranks cannot train {config.dataset} together: its batches cannot be divided"
+        )
+    if config.batch_size % world:
+        raise UserError(f"batch_size {config.batch_size} cannot be divided among {world} ranks")
+    if config.optimizer.name in OWN_SAMPLES:
+        raise UserError(
+            f"{world} ranks cannot train with {config.optimizer.name} together: its steps look at "
+            "single samples"
+        )
+
+
 def join_batch_norm(model: nn.Module) -> None:
     """Let every batch norm of ``model`` normalise over the batches of all ranks, in place.
 
@@ -103,3 +129,13 @@ def replicate(model: nn.Module, device: torch.device) -> nn.Module:
     known = inspect.signature(DistributedDataParallel).parameters
     still = next(n for n in ("forward_sync_buffers", "broadcast_buffers") if n in known)
     return DistributedDataParallel(model, device_ids=ids, **{still: False})
+
+
+def replicated(model: nn.Module, optimizer: Optimizer, masks: Masks) -> dict[str, Tensor]:
+    """All that must be equal on every rank, by name: the network, optimizer state, masks."""
+    named = dict(model.state_dict())
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, Tensor):
+                named[f"{name}'s {key}"] = value
+    return {**named, **{f"the mask of {name}": m for name, m in masks.state_dict().items()}}

@@ -113,6 +113,18 @@ class Task(ABC):
     def training_metrics(self) -> dict[str, float]:
         """What :meth:`count` summed up since :meth:`begin_epoch`, beside the loss, over ranks."""
 
+    def sums(self) -> dict[str, Tensor] | None:
+        """What :meth:`count` has summed up so far, for a checkpoint in the middle of an epoch.
+
+        A task that has it also takes it back (:meth:`load_sums`) after :meth:`begin_epoch`, whose
+        result can then be sliced; None where a run can only be resumed at an epoch's beginning.
+        """
+        return None
+
+    def load_sums(self, sums: Mapping[str, Tensor]) -> None:
+        """Go on counting from :meth:`sums`."""
+        raise NotImplementedError
+
     @abstractmethod
     def scoring_batch(
         self, request: BatchRequest, generator: torch.Generator

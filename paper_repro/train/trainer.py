@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -23,7 +23,7 @@ from paper_repro.train import TASKS
 from paper_repro.train.graph import CAPTURABLE, GraphedStep
 from paper_repro.train.precision import arithmetic, autocast, float32_as
 from paper_repro.train.ranks import ALONE, Ranks
-from paper_repro.train.replicas import OWN_SAMPLES, join_batch_norm, replicate
+from paper_repro.train.replicas import check_divisible, join_batch_norm, replicate, replicated
 from paper_repro.train.schedule import cosine
 from paper_repro.train.task import Task
 
@@ -88,8 +88,7 @@ class Trainer:
         self.task: Task = TASKS[data.task](config, data)
         self.task.ranks = ranks
         self.device = self.task.device
-        if not ranks.alone:
-            self._check_divisible()
+        check_divisible(config, self.task)
         #: What is really computed in: the config's precision, as far as the device has it.
         self.arithmetic = arithmetic(config.precision, self.device)
         self.steps_per_epoch = self.task.steps_per_epoch
@@ -124,6 +123,11 @@ class Trainer:
         self._loss_sum = torch.zeros((), device=self.device)
         self._t = 0
         self._cost = [0.0, 0.0]  # of the epoch's steps: gradients, forward passes alone
+        #: Called between an epoch's steps, e.g. to save :meth:`state_dict`.
+        self.pause: Callable[[], None] | None = None
+        self._within: dict[str, Any] | None = None  # where in an epoch to go on
+        self._drawn_from = self.generator.get_state()  # at the epoch's beginning
+        self._started, self._spent = time.perf_counter(), 0.0
         self.graphed = (
             graph
             and ranks.alone
@@ -143,21 +147,6 @@ class Trainer:
         self.epoch = 0
         self.curve: list[dict[str, Any]] = []
         self.training_flops = 0.0
-
-    def _check_divisible(self) -> None:
-        size, world = self.config.batch_size, self.ranks.world
-        if not self.task.divisible:
-            raise UserError(
-                f"several ranks cannot train {self.config.dataset} together: its batches cannot be "
-                "divided"
-            )
-        if size % world:
-            raise UserError(f"batch_size {size} cannot be divided among {world} ranks")
-        if self.config.optimizer.name in OWN_SAMPLES:
-            raise UserError(
-                f"several ranks cannot train with {self.config.optimizer.name} together: its steps "
-                "look at single samples"
-            )
 
     def _base_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(
@@ -227,17 +216,19 @@ class Trainer:
         return self.epoch == self.config.epochs
 
     def run_epoch(self) -> dict[str, Any]:
-        """Train one epoch and, where it is due, evaluate; returns its line of the curve.
+        """Train one epoch, or its rest, and evaluate if due; returns its line of the curve.
 
         Raises:
             Diverged: the epoch's mean training loss, or the test loss, is not finite, or the
                 training loss exceeds ``HOPELESS``.
         """
         masks_before = self.method.masks.state_dict() if self.diagnostics else {}
-        started = time.perf_counter()
+        self._started = time.perf_counter()
         loss, metrics = self.train_epoch()
-        seconds = time.perf_counter() - started
-        self.ranks.check(self._replicated(), f"after epoch {self.epoch + 1}")
+        seconds = self._seconds()
+        if not self.ranks.alone:
+            equal = replicated(self.model, self.optimizer, self.method.masks)
+            self.ranks.check(equal, f"after epoch {self.epoch + 1}")
         if not loss <= HOPELESS:
             raise Diverged(f"the training loss became {loss} in epoch {self.epoch + 1}")
         samples = self.steps_per_epoch * self.config.batch_size
@@ -294,35 +285,41 @@ class Trainer:
             )
         return {**measured, "rho": rho, "churn": churn(masks_before, masks.state_dict())}
 
+    def _seconds(self) -> float:
+        """Of the epoch so far, those before a stop included."""
+        return self._spent + time.perf_counter() - self._started
+
     def train_epoch(self) -> tuple[float, dict[str, float]]:
         """One pass over the training samples: their mean loss and the task's other metrics."""
+        end = (self.epoch + 1) * self.steps_per_epoch
         for index in self.begin_epoch():
             self.step(index)
+            if self.pause is not None and self._t < end:
+                self.pause()
         # Shares are equal, so the batch's mean loss is the mean of theirs.
         loss = float(self.ranks.total(self._loss_sum)) / self.ranks.world / self.steps_per_epoch
         return loss, self.task.training_metrics()
 
-    def _replicated(self) -> dict[str, Tensor]:
-        """All that must be equal on every rank, by name; nothing where there is but one."""
-        if self.ranks.alone:
-            return {}
-        named = dict(self.model.state_dict())
-        for name, parameter in self.model.named_parameters():
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                if isinstance(value, Tensor):
-                    named[f"{name}'s {key}"] = value
-        masks = self.method.masks.state_dict()
-        return {**named, **{f"the mask of {name}": mask for name, mask in masks.items()}}
-
     def begin_epoch(self) -> Iterable[Tensor]:
         """Draw the epoch's order and augmentation; returns the indices of each step's samples."""
         self._scored.train()
+        self._drawn_from = self.generator.get_state()
         steps = self.task.begin_epoch(self.generator)
         self._t = self.epoch * self.steps_per_epoch
         self._cost = [0.0, 0.0]
+        self._spent = 0.0
         # Kept on the device: reading a number at every step would make the host wait for it.
         self._loss_sum.zero_()
-        return steps
+        within, self._within = self._within, None
+        if within is None:
+            return steps
+        assert isinstance(steps, Sequence)  # as a task's that has sums
+        self._t += within["steps"]
+        self._cost = list(within["cost"])
+        self._spent = within["seconds"]
+        self._loss_sum.copy_(within["loss_sum"])
+        self.task.load_sums(within["sums"])
+        return steps[within["steps"] :]
 
     def step(self, index: Tensor) -> None:
         """One training step on the samples ``index``; nothing in it waits for the device."""
@@ -379,9 +376,30 @@ class Trainer:
             if wrapped:
                 self.optimizer.train()
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that a resumed run needs."""
+    @property
+    def pausable(self) -> bool:
+        """Whether a run can go on from the middle of an epoch."""
+        # Of several ranks each has sums of its own, and a checkpoint is rank 0's.
+        return self.ranks.alone and not self.diagnostics and self.task.sums() is not None
+
+    def _position(self) -> dict[str, Any] | None:
+        """Where in an epoch the training stands; None between two, or where no run can go on."""
+        steps = self._t - self.epoch * self.steps_per_epoch
+        if not (0 < steps < self.steps_per_epoch and self.pausable):
+            return None
         return {
+            "steps": steps,
+            "generator": self._drawn_from,
+            "cost": list(self._cost),
+            "seconds": self._seconds(),
+            "loss_sum": self._loss_sum,
+            "sums": self.task.sums(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs, between two epochs or, if :attr:`pausable`, steps."""
+        return {
+            "within": self._position(),
             "fingerprint": self.config.fingerprint,
             "graphed": self.graphed,
             "compiled": self.compiled,
@@ -408,7 +426,10 @@ class Trainer:
                 f"the checkpoint is of run {state['fingerprint']}, not {self.config.fingerprint}"
             )
         checkpoint.load(state, self.net or self.model, self.optimizer, self.method)
-        self.generator.set_state(state["generator"].cpu())
+        # Older checkpoints are all of the time between two epochs.
+        self._within = state.get("within")
+        begun = state if self._within is None else self._within
+        self.generator.set_state(begun["generator"].cpu())
         torch.set_rng_state(state["global_generator"].cpu())
         if state["cuda_generator"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_generator"].cpu(), self.device)
