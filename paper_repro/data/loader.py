@@ -149,10 +149,10 @@ class Loader:
         self.broken.update(new)
         if new and not self.data.skip_broken:
             name, why = next(iter(new.items()))
-            count = "an image" if len(new) == 1 else f"{len(new)} images, the first"
+            count, first = ("an image", "") if len(new) == 1 else (f"{len(new)} images", "first ")
             raise UserError(
-                f"{self.data.name} has {count} that cannot be decoded, {name} ({why}); replace it, "
-                "or do without broken images by --skip-broken"
+                f"{self.data.name} has {count} in a batch that cannot be decoded, {first}{name} "
+                f"({why}); mend the copy, or do without such images by --skip-broken"
             )
         return loaded
 

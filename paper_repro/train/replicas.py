@@ -43,7 +43,9 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
     """Batch norm by the statistics of the global batch, so that a run is one run on any ranks.
 
     Mean and variance each take one exchange of a number a channel, forward and backward; the
-    variance is that of centred values, in float32. ``torch.nn.SyncBatchNorm`` does the same on GPUs
+    variance is that of centred values. Sums are float64: where a channel is constant, as sparse
+    networks have them, its values must be exactly their mean, or rounding is all that is left and
+    normalised to the size of a signal. ``torch.nn.SyncBatchNorm`` does the same on GPUs
     alone, and as a class that structured methods do not take for a batch norm of images.
     """
 
@@ -51,12 +53,13 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(input)
         self._check_input_dim(input)
-        x = input.float()
+        x = input if input.dtype == torch.float64 else input.float()
         # Equal shares: each rank has the same number of values.
         n = x.numel() // x.shape[1] * dist.get_world_size()
-        mean = _Sum.apply(x.sum((0, 2, 3))) / n
+        mean = (_Sum.apply(x.sum((0, 2, 3), dtype=torch.float64)) / n).to(x.dtype)
         centred = x - mean[:, None, None]
-        variance = _Sum.apply(centred.square().sum((0, 2, 3))) / n
+        squares = centred.square().sum((0, 2, 3), dtype=torch.float64)
+        variance = (_Sum.apply(squares) / n).to(x.dtype)
         if self.track_running_stats and self.running_mean is not None:
             self._track(mean.detach(), variance.detach() * (n / max(n - 1, 1)))
         scale = torch.rsqrt(variance + self.eps)
