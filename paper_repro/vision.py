@@ -17,7 +17,7 @@ from types import ModuleType
 
 import torch
 
-__all__ = ["torchvision"]
+__all__ = ["torchvision", "transforms"]
 
 _OPERATORS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -43,3 +43,8 @@ def _import() -> ModuleType:
 
 
 torchvision = _import()
+
+
+def transforms() -> ModuleType:
+    """torchvision's transforms, version 2, which it imports only when asked."""
+    return importlib.import_module("torchvision.transforms.v2")

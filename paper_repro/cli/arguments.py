@@ -67,6 +67,12 @@ def parser() -> argparse.ArgumentParser:
         help=f"what computes a step, one of {', '.join(ENGINES)}: auto skips zeros where that pays",
     )
     training.add_argument(
+        "--workers", type=int, help="processes that decode streamed images, instead of the device's"
+    )
+    training.add_argument(
+        "--skip-broken", action="store_true", help="do without images that cannot be decoded"
+    )
+    training.add_argument(
         "--diagnostics", action="store_true", help="record perturbations, churn and sharpness"
     )
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import inspect
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -29,6 +31,7 @@ from paper_repro.progress import bar
 from paper_repro.registry import Registry, Scalar, Spec, checked
 from paper_repro.sparse import METHODS
 from paper_repro.sparse.lt import spec_reaching
+from paper_repro.train.ranks import Ranks, joined, launched, local_device
 
 if TYPE_CHECKING:
     from tables.base import Table
@@ -40,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 1 if a run failed, 2 for bad input."""
     options = arguments.parser().parse_args(argv)
     try:
+        if options.command != "run" and launched() > 1:
+            raise UserError(f"several processes train one `run` together, but no {options.command}")
         status = _COMMANDS[options.command](options)
         sys.stdout.flush()  # here, where a reader that has gone away is no error
         return status
@@ -65,17 +70,26 @@ def _run(options: argparse.Namespace) -> int:
     if options.threads is None:
         options.threads = profile(options.profile).threads
     place = _place(options)
+    with joined(torch.device(place.device)) as ranks:
+        if ranks.leads:
+            return _run_together(config, place, ranks)
+        with contextlib.redirect_stdout(io.StringIO()):
+            return _run_together(config, place, ranks)
+
+
+def _run_together(config: RunConfig, place: Workplace, ranks: Ranks) -> int:
     print(f"{config}\nfingerprint {config.fingerprint}, record {place.records.path(config)}")
-    if place.records.done(config):
+    if ranks.first(lambda: place.records.done(config)):
         print("It has a record already and is not trained again.")
         record = execute(config, place)
     else:
         try:
-            record = _train(config, place)
+            record = _train(config, place, quiet=not ranks.leads)
         except (UserError, OSError):
             raise
         except Exception as error:  # recorded, so that tables and status show it, and then shown
-            record_failure(config, place, f"{type(error).__name__}: {error}")
+            if ranks.leads:
+                record_failure(config, place, f"{type(error).__name__}: {error}")
             raise
         where = record.body["environment"]
         if where.get("engine_reason"):
@@ -95,8 +109,10 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _train(config: RunConfig, place: Workplace) -> Record:
+def _train(config: RunConfig, place: Workplace, quiet: bool = False) -> Record:
     """One run in this process, with a bar that starts anew for each parent it needs first."""
+    if quiet:
+        return execute(config, place)
     with bar(
         total=config.epochs, unit="epoch", desc=f"{config.method.name} {config.sparsity:.0%}"
     ) as shown:
@@ -302,7 +318,15 @@ def _place(options: argparse.Namespace) -> Workplace:
         diagnostics=getattr(options, "diagnostics", False),
         graph=getattr(options, "graph", False),
         engine=_engine(getattr(options, "engine", "auto")),
+        workers=_workers(getattr(options, "workers", None)),
+        skip_broken=getattr(options, "skip_broken", False),
     )
+
+
+def _workers(count: int | None) -> int | None:
+    if count is not None and count < 0:
+        raise UserError(f"workers must be at least 0, not {count}")
+    return count
 
 
 def _engine(name: str) -> str:
@@ -313,7 +337,9 @@ def _engine(name: str) -> str:
 
 def _device(name: str) -> str:
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and launched() > 1:  # each process has its own
+        name = f"cuda:{local_device()}"
     try:
         torch.zeros(1, device=name).item()  # reading it back rules out devices without data
     except Exception as error:  # torch has many ways to say no

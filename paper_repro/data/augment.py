@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from paper_repro.data.base import Dataset
 
-__all__ = ["Augmenter", "Plan"]
+__all__ = ["Augmenter", "Normaliser", "Plan"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,30 @@ class Plan:
             kept.copy_(new)
 
 
+class Normaliser:
+    """Turns uint8 images [B, H, W, C] into float32 [B, C, H, W], channels last in memory.
+
+    Args:
+        mean: per channel, of pixels scaled to [0, 1].
+        std: likewise.
+        width: W, in pixels.
+        device: of the images.
+    """
+
+    def __init__(
+        self, mean: Sequence[float], std: Sequence[float], width: int, device: torch.device
+    ) -> None:
+        # (x / 255 - mean) / std as one multiplication and addition. The factors are spread over a
+        # whole row because an innermost dimension of three channels would not vectorise.
+        means, stds = torch.tensor(mean), torch.tensor(std)
+        self._scale = (1 / (255 * stds)).repeat(width).to(device)
+        self._shift = (-means / stds).repeat(width).to(device)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        rows = images.flatten(2).float()
+        return torch.addcmul(self._shift, rows, self._scale).view(images.shape).permute(0, 3, 1, 2)
+
+
 class Augmenter:
     """Turns indices of training images into normalised float batches.
 
@@ -43,6 +68,9 @@ class Augmenter:
     Args:
         data: the images, and how they may be moved.
         augment: False leaves every image where it is; plans are then all zero.
+
+    Attributes:
+        normalise: the :class:`Normaliser` of such images.
     """
 
     def __init__(self, data: Dataset, augment: bool = True) -> None:
@@ -60,11 +88,7 @@ class Augmenter:
         self._windows = padded.as_strided(
             (n, shifts, shifts, height, width * channels), (image, row, channels, row, 1)
         )
-        # (x / 255 - mean) / std as one multiplication and addition. The factors are spread over a
-        # whole row because an innermost dimension of three channels would not vectorise.
-        mean, std = torch.tensor(data.mean), torch.tensor(data.std)
-        self._scale = (1 / (255 * std)).repeat(width).to(self.device)
-        self._shift = (-mean / std).repeat(width).to(self.device)
+        self.normalise = Normaliser(data.mean, data.std, width, self.device)
 
     def draw(self, n: int, generator: torch.Generator) -> Plan:
         """Crops and flips for the images 0 to n - 1, for one epoch.
@@ -96,8 +120,3 @@ class Augmenter:
         if self.flips:
             images = torch.where(plan.flip[index, None, None, None], images.flip(2), images)
         return self.normalise(images)
-
-    def normalise(self, images: Tensor) -> Tensor:
-        """uint8 [B, H, W, C] -> float32 [B, C, H, W], normalised, channels last in memory."""
-        rows = images.flatten(2).float()
-        return torch.addcmul(self._shift, rows, self._scale).view(images.shape).permute(0, 3, 1, 2)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from paper_repro.errors import UserError
 
-__all__ = ["Dataset", "Split"]
+__all__ = ["Dataset", "Split", "check_prefix"]
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,22 @@ class Dataset:
         Raises:
             UserError: if there are not that many, or the number is not positive.
         """
-        if not 1 <= train_size <= len(self.train):
-            raise UserError(
-                f"train_size is {train_size}, but {self.name} has 1 to {len(self.train)} "
-                "training images to choose from"
-            )
+        check_prefix(self.name, train_size, len(self.train))
         # A copy, so that the images left out do not stay in memory behind a view.
         kept = Split(self.train.images[:train_size].clone(), self.train.labels[:train_size].clone())
         left = self.train.images[train_size:], self.train.labels[train_size:]
         spare = Split(left[0].clone(), left[1].clone()) if keep_rest and len(left[1]) else None
         return replace(self, train=kept, spare=spare)
+
+
+def check_prefix(name: str, train_size: int, available: int) -> None:
+    """Refuse to train on other than 1 to ``available`` images.
+
+    Raises:
+        UserError: ``train_size`` is not in that range.
+    """
+    if not 1 <= train_size <= available:
+        raise UserError(
+            f"train_size is {train_size}, but {name} has 1 to {available} "
+            "training images to choose from"
+        )

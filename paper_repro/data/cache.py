@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["cached", "cached_as", "locked", "user_cache"]
+__all__ = ["cached", "cached_as", "key", "locked", "user_cache"]
 
 _log = logging.getLogger(__name__)
 _FORMAT = 1  # raise it whenever the decoded arrays of the same source would come out differently
@@ -55,9 +55,7 @@ def cached(
         folder: where the file is kept; made if need be.
         decode: the slow way to the arrays.
     """
-    stamps = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sources]
-    key = hashlib.sha256(json.dumps([_FORMAT, name, stamps]).encode()).hexdigest()[:16]
-    return cached_as(folder / f"{name}-{key}.npz", decode)
+    return cached_as(folder / f"{name}-{key(name, sources)}.npz", decode)
 
 
 def cached_as(path: Path, make: Callable[[], Arrays]) -> Arrays:
@@ -84,6 +82,12 @@ def cached_as(path: Path, make: Callable[[], Arrays]) -> Arrays:
         except OSError as error:
             _log.warning("decoded images are not kept: %s", error)
         return arrays
+
+
+def key(name: str, sources: Sequence[Path]) -> str:
+    """16 hex digits of what is made of a data set's source files: their names, sizes and times."""
+    stamps = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sources]
+    return hashlib.sha256(json.dumps([_FORMAT, name, stamps]).encode()).hexdigest()[:16]
 
 
 def _read(path: Path) -> Arrays | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from paper_repro.errors import UserError
 
-__all__ = ["decode", "shards"]
+__all__ = ["columns", "decode", "shards"]
 
 _IMAGE_COLUMNS = ("img", "image")
 _CHUNK = 256  # images a task: enough to make the pool's overhead vanish
@@ -86,29 +86,44 @@ def _jobs(
 
 
 def _table(file: Path, label_column: str) -> tuple[list[bytes], np.ndarray]:
+    encoded, labels = [], [np.empty(0, np.int64)]
+    for some, numbers in columns(file, label_column):
+        encoded += some
+        labels.append(numbers)
+    return encoded, np.concatenate(labels)
+
+
+def columns(
+    file: Path, label_column: str, rows: int = 2**16
+) -> Iterator[tuple[list[bytes], np.ndarray]]:
+    """A shard's encoded images and its labels, int64, at most ``rows`` at a time.
+
+    Raises:
+        UserError: naming the file, if it is damaged or does not have this schema.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         source = pq.ParquetFile(file)
-        columns = source.schema_arrow.names
-        image_column = next((c for c in _IMAGE_COLUMNS if c in columns), None)
-        if image_column is None or label_column not in columns:
+        names = source.schema_arrow.names
+        image_column = next((c for c in _IMAGE_COLUMNS if c in names), None)
+        if image_column is None or label_column not in names:
             raise UserError(
-                f"{file} has the columns {', '.join(columns)}; "
+                f"{file} has the columns {', '.join(names)}; "
                 f"needed are img or image, and {label_column}"
             )
-        table = source.read([image_column, label_column])
-        column = table[image_column].combine_chunks()
-        encoded = column.field("bytes").to_pylist()
-        labels = table[label_column].to_numpy().astype(np.int64, casting="safe")
+        for batch in source.iter_batches(rows, columns=[image_column, label_column]):
+            encoded = batch.column(image_column).field("bytes").to_pylist()
+            labels = batch.column(label_column).to_numpy(zero_copy_only=False)
+            labels = labels.astype(np.int64, casting="safe")
+            if any(data is None for data in encoded):
+                raise UserError(f"{file} has a row without image bytes")
+            yield encoded, labels
     except (pa.ArrowException, OSError, KeyError, AttributeError, TypeError) as error:
         raise UserError(
             f"{file} is damaged or is no parquet file of images and labels: {_sentence(error)}"
         ) from error
-    if any(data is None for data in encoded):
-        raise UserError(f"{file} has a row without image bytes")
-    return encoded, labels
 
 
 def _pixels(data: bytes, size: int, file: Path) -> np.ndarray:

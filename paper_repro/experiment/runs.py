@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import json
 import math
 import resource
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,8 +39,12 @@ from paper_repro.measure.compaction import compaction
 from paper_repro.measure.flops import inference_flops
 from paper_repro.train import Diverged, Trainer
 from paper_repro.train.precision import autocast, float32_as
+from paper_repro.train.ranks import current
 
 __all__ = ["Workplace", "attempt", "data_of", "execute", "prepare", "record_failure"]
+
+#: Seconds from one checkpoint to the next in the middle of an epoch; each epoch ends with one too.
+SAVED_EVERY = 600.0
 
 Progress = Callable[[RunConfig, int], None]
 
@@ -57,6 +63,9 @@ class Workplace:
         graph: take steps by :class:`paper_repro.train.graph.GraphedStep` where possible.
         engine: what computes the steps: ``auto``, ``dense``, ``sparse`` or ``sparse-bf16``, see
             :class:`paper_repro.train.Trainer`.
+        workers: processes that decode streamed images, for each training process; None for as many
+            as suit the device.
+        skip_broken: do without streamed images that cannot be decoded; else they are an error.
     """
 
     data: Path | None = None
@@ -67,6 +76,8 @@ class Workplace:
     diagnostics: bool = False
     graph: bool = False
     engine: str = "auto"
+    workers: int | None = None
+    skip_broken: bool = False
 
     @property
     def records(self) -> Records:
@@ -82,36 +93,22 @@ class Workplace:
 
 
 @functools.lru_cache(maxsize=2)
-def _load(
-    name: str,
-    root: Path | None,
-    cache: Path,
-    device: str,
-    train_size: int | None,
-    keep_rest: bool,
-    label_noise: float,
-) -> Any:
-    return datasets.load(
-        name,
-        root=root,
-        cache=cache,
-        device=device,
-        train_size=train_size,
-        keep_rest=keep_rest,
-        label_noise=label_noise,
-    )
+def _load(name: str, **options: Any) -> Any:
+    return datasets.load(name, **options)
 
 
 def data_of(config: RunConfig, place: Workplace) -> Any:
     """A run's data set on the device, loaded once for runs that follow each other."""
     return _load(
         config.dataset,
-        place.data,
-        place.runs / "cache",
-        place.device,
-        config.train_size,
-        config.test_on == "wide",
-        config.label_noise,
+        root=place.data,
+        cache=place.runs / "cache",
+        device=place.device,
+        train_size=config.train_size,
+        keep_rest=config.test_on == "wide",
+        label_noise=config.label_noise,
+        workers=place.workers,
+        skip_broken=place.skip_broken,
     )
 
 
@@ -137,6 +134,9 @@ def execute(
     A run that has a record is not trained again, unless its trained weights are needed by a
     pruning round and gone; its record then stays as it is. Parents are trained first.
 
+    Inside :func:`paper_repro.train.ranks.joined` every rank calls this, and they train the run
+    together; rank 0 alone reads and writes the run's folder and its record.
+
     Args:
         config: the run.
         place: where.
@@ -147,13 +147,15 @@ def execute(
         UserError: bad input, or a parent that did not finish.
         Busy: another process is training the run.
     """
-    done = _done(config, place, need_weights)
+    ranks = current()
+    done = ranks.first(lambda: _done(config, place, need_weights))
     if done is not None:
         return done
     report = progress or (lambda config, epoch: None)
-    folder = place.folder(config)
-    with exclusive(folder):
-        done = _done(config, place, need_weights)  # by another process in the meantime
+    with contextlib.ExitStack() as stack:
+        ranks.first(lambda: stack.enter_context(exclusive(place.folder(config))))
+        # By another process in the meantime?
+        done = ranks.first(lambda: _done(config, place, need_weights))
         if done is not None:
             return done
         parent = _parent(config, place, report)
@@ -213,15 +215,19 @@ def _done(config: RunConfig, place: Workplace, need_weights: bool) -> Record | N
 
 
 def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress) -> Record:
+    ranks = current()
     folder = place.folder(config)
-    write_json(folder / "config.json", config.to_dict())
+    if ranks.leads:
+        write_json(folder / "config.json", config.to_dict())
     data = data_of(config, place)
     device = torch.device(place.device)
     if device.type == "cuda":
         gc.collect()  # what an earlier run left in reference cycles is none of this one's memory
         torch.cuda.reset_peak_memory_stats(device)
     checkpoint = folder / "checkpoint.pt"
-    state = load_tensors(checkpoint, place.device) if checkpoint.exists() else None
+    # Tensors that go from rank to rank do so by way of the host.
+    target = place.device if ranks.alone else "cpu"
+    state = ranks.first(lambda: load_tensors(checkpoint, target) if checkpoint.exists() else None)
     # A run goes on as it began, whatever is asked for now: replayed, compiled and plain steps
     # differ in rounding.
     began = state if isinstance(state, dict) else {}
@@ -233,6 +239,7 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
         diagnostics=place.diagnostics,
         graph=bool(began.get("graphed", place.graph)),
         engine=place.engine if state is None else _engine(began.get("engine", "dense")),
+        ranks=ranks,
     )
     where = {
         **environment(trainer.device),
@@ -242,29 +249,51 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
         **({"engine_reason": trainer.engine_reason} if trainer.engine_reason else {}),
         **({"instruction_set": best()} if trainer.net is not None else {}),
         "arithmetic": trainer.arithmetic,
+        **({} if ranks.alone else {"ranks": ranks.world}),
     }
     if state is not None:
         _resume(trainer, state, checkpoint)
+    trainer.pause = _saving(trainer, checkpoint)
     status, reason = "finished", None
     progress(config, trainer.epoch)
     try:
         while not trainer.finished:
             trainer.run_epoch()
-            save_tensors(checkpoint, trainer.state_dict())
-            lines = (json.dumps(finite(line)) for line in trainer.curve)
-            write_text(folder / "log.jsonl", "\n".join(lines) + "\n")
+            if ranks.leads:
+                save_tensors(checkpoint, trainer.state_dict())
+                lines = (json.dumps(finite(line)) for line in trainer.curve)
+                write_text(folder / "log.jsonl", "\n".join(lines) + "\n")
             progress(config, trainer.epoch)
     except Diverged as error:
         status, reason = "diverged", str(error)
-    if status == "finished":
-        save_tensors(place.weights(config), trainer.outcome())
-    record = place.records.get(config)
-    if record is None or record.status == "failed":
-        clear_leftovers(place.records.path(config).parent, place.records.path(config).name)
-        body = {**_measured(trainer, reason), "environment": where}
-        record = place.records.write(config, status, body)
-    checkpoint.unlink(missing_ok=True)
-    return record
+
+    def conclude() -> Record:
+        if status == "finished":
+            save_tensors(place.weights(config), trainer.outcome())
+        record = place.records.get(config)
+        if record is None or record.status == "failed":
+            clear_leftovers(place.records.path(config).parent, place.records.path(config).name)
+            body = {**_measured(trainer, reason), "environment": where}
+            record = place.records.write(config, status, body)
+        checkpoint.unlink(missing_ok=True)
+        return record
+
+    return ranks.first(conclude)
+
+
+def _saving(trainer: Trainer, checkpoint: Path) -> Callable[[], None] | None:
+    """What saves a run now and then in the middle of an epoch that takes long."""
+    if not trainer.pausable:
+        return None
+    last = time.monotonic()
+
+    def save() -> None:
+        nonlocal last
+        if time.monotonic() - last >= SAVED_EVERY:
+            save_tensors(checkpoint, trainer.state_dict())
+            last = time.monotonic()
+
+    return save
 
 
 def _engine(began: str) -> str:
@@ -299,10 +328,14 @@ def _parent(config: RunConfig, place: Workplace, progress: Progress) -> Any:
     if record.status != "finished":
         raise UserError(f"{config} starts from {parent}, which {record.status}")
     path = place.weights(parent)
-    left = load_tensors(path)
-    if not (isinstance(left, dict) and {"weights", "masks"} <= set(left)):
-        raise UserError(f"{path} holds no trained network; delete it to train that run afresh")
-    return left
+
+    def read() -> Any:
+        left = load_tensors(path)
+        if not (isinstance(left, dict) and {"weights", "masks"} <= set(left)):
+            raise UserError(f"{path} holds no trained network; delete it to train that run afresh")
+        return left
+
+    return current().first(read)
 
 
 def _measured(trainer: Trainer, reason: str | None) -> dict[str, Any]:

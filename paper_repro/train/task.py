@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from paper_repro.optim import Closure
 from paper_repro.sparse.method import BatchRequest
+from paper_repro.train.ranks import ALONE, Ranks
 
 __all__ = ["Batch", "Task"]
 
@@ -57,6 +58,12 @@ class Task(ABC):
     #: without waiting for the device, so that a CUDA graph may hold it.
     replayable: ClassVar[bool] = False
 
+    #: Whether the task divides batches and test samples among :attr:`ranks`.
+    divisible: ClassVar[bool] = False
+
+    #: The processes that train the run together; the trainer sets it before it asks for batches.
+    ranks: Ranks = ALONE
+
     device: torch.device
     samples: int
     steps_per_epoch: int
@@ -101,7 +108,10 @@ class Task(ABC):
 
     @abstractmethod
     def begin_epoch(self, generator: torch.Generator) -> Iterable[Tensor]:
-        """Draw the epoch's order and augmentation; each step's sample indices, int64 [B]."""
+        """Draw the epoch's order and augmentation; each step's sample indices, int64 [B].
+
+        Of several ranks each draws the same and gives the indices of its own share.
+        """
 
     @abstractmethod
     def batch(self, index: Tensor) -> Batch:
@@ -113,7 +123,19 @@ class Task(ABC):
 
     @abstractmethod
     def training_metrics(self) -> dict[str, float]:
-        """What :meth:`count` summed up since :meth:`begin_epoch`, beside the loss."""
+        """What :meth:`count` summed up since :meth:`begin_epoch`, beside the loss, over ranks."""
+
+    def sums(self) -> dict[str, Tensor] | None:
+        """What :meth:`count` has summed up so far, for a checkpoint in the middle of an epoch.
+
+        A task that has it also takes it back (:meth:`load_sums`) after :meth:`begin_epoch`, whose
+        result can then be sliced; None where a run can only be resumed at an epoch's beginning.
+        """
+        return None
+
+    def load_sums(self, sums: Mapping[str, Tensor]) -> None:
+        """Go on counting from :meth:`sums`."""
+        raise NotImplementedError
 
     @abstractmethod
     def scoring_batch(

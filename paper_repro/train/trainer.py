@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -22,6 +22,8 @@ from paper_repro.sparse.method import BatchRequest
 from paper_repro.train import TASKS
 from paper_repro.train.graph import CAPTURABLE, GraphedStep
 from paper_repro.train.precision import arithmetic, autocast, float32_as
+from paper_repro.train.ranks import ALONE, Ranks
+from paper_repro.train.replicas import check_divisible, join_batch_norm, replicate, replicated
 from paper_repro.train.schedule import cosine
 from paper_repro.train.task import Task
 
@@ -61,9 +63,13 @@ class Trainer:
             ``sparse-bf16`` skip the zeros (:mod:`paper_repro.engine`), ``auto`` is ``sparse``
             where that is possible and faster. ``engine`` and ``engine_reason`` say what it became
             and, if ``auto`` became ``dense``, why.
+        ranks: the processes that train the run together, each of which has its own trainer and
+            calls the same methods. A batch, its gradient and its batch-norm statistics are those
+            of all ranks, so that the run is the same but for rounding on any number of them, and
+            weights, masks and optimizer state are the same bits on each; every epoch checks that.
 
     Raises:
-        UserError: an engine that cannot train this run.
+        UserError: an engine that cannot train this run, or a run that several ranks cannot train.
     """
 
     def __init__(
@@ -75,10 +81,14 @@ class Trainer:
         diagnostics: bool = False,
         graph: bool = False,
         engine: str = "auto",
+        ranks: Ranks = ALONE,
     ) -> None:
         self.config = config
+        self.ranks = ranks
         self.task: Task = TASKS[data.task](config, data)
+        self.task.ranks = ranks
         self.device = self.task.device
+        check_divisible(config, self.task)
         #: What is really computed in: the config's precision, as far as the device has it.
         self.arithmetic = arithmetic(config.precision, self.device)
         self.steps_per_epoch = self.task.steps_per_epoch
@@ -89,6 +99,8 @@ class Trainer:
         torch.manual_seed(config.seed)  # for models that draw while they run, e.g. dropout
         self.generator = torch.Generator(device=self.device).manual_seed(config.seed)
         self.model = self.task.build_model()
+        if not ranks.alone:
+            join_batch_norm(self.model)
         self.optimizer = OPTIMIZERS.build(
             config.optimizer,
             base=self._base_optimizer(),
@@ -111,7 +123,17 @@ class Trainer:
         self._loss_sum = torch.zeros((), device=self.device)
         self._t = 0
         self._cost = [0.0, 0.0]  # of the epoch's steps: gradients, forward passes alone
-        self.graphed = graph and self.task.replayable and config.optimizer.name in CAPTURABLE
+        #: Called between an epoch's steps, e.g. to save :meth:`state_dict`.
+        self.pause: Callable[[], None] | None = None
+        self._within: dict[str, Any] | None = None  # where in an epoch to go on
+        self._drawn_from = self.generator.get_state()  # at the epoch's beginning
+        self._started, self._spent = time.perf_counter(), 0.0
+        self.graphed = (
+            graph
+            and ranks.alone
+            and self.task.replayable
+            and config.optimizer.name in CAPTURABLE
+        )
         self._graphed: GraphedStep | None = None
         if self.graphed:
             self._graphed = GraphedStep(
@@ -143,6 +165,8 @@ class Trainer:
             reason = "the model is to be compiled"
         elif self.config.precision == "bf16":
             reason = "the run asks for bfloat16 autocast"
+        elif not self.ranks.alone:
+            reason = "several ranks train together"
         return choose(asked, self.model, self.optimizer, self.method, self.task.image, reason)
 
     def _engine(self) -> tuple[Callable[[Tensor], Tensor], nn.Module]:
@@ -154,7 +178,8 @@ class Trainer:
         """
         self.net: SparseNet | None = None
         if self.engine == "dense":
-            return (torch.compile(self.model) if self.compiled else self.model), self.model
+            model = self.model if self.ranks.alone else replicate(self.model, self.device)
+            return (torch.compile(model) if self.compiled else model), self.model
         assert self.task.image is not None  # or it would not have been chosen
         self.net = attach(
             self.model,
@@ -192,7 +217,7 @@ class Trainer:
         return self.epoch == self.config.epochs
 
     def run_epoch(self) -> dict[str, Any]:
-        """Train one epoch and, where it is due, evaluate; returns its line of the curve.
+        """Train one epoch, or its rest, and evaluate if due; returns its line of the curve.
 
         Raises:
             Diverged: the epoch's mean training loss, or the test loss, is not finite, or the
@@ -200,9 +225,12 @@ class Trainer:
         """
         updates_before = self._dense_gradients()
         masks_before = self.method.masks.state_dict() if self.diagnostics else {}
-        started = time.perf_counter()
+        self._started = time.perf_counter()
         loss, metrics = self.train_epoch()
-        seconds = time.perf_counter() - started
+        seconds = self._seconds()
+        if not self.ranks.alone:
+            equal = replicated(self.model, self.optimizer, self.method.masks)
+            self.ranks.check(equal, f"after epoch {self.epoch + 1}")
         if not loss <= HOPELESS:
             raise Diverged(f"the training loss became {loss} in epoch {self.epoch + 1}")
         samples = self.steps_per_epoch * self.config.batch_size
@@ -269,21 +297,41 @@ class Trainer:
             )
         return {**measured, "rho": rho, "churn": churn(masks_before, masks.state_dict())}
 
+    def _seconds(self) -> float:
+        """Of the epoch so far, those before a stop included."""
+        return self._spent + time.perf_counter() - self._started
+
     def train_epoch(self) -> tuple[float, dict[str, float]]:
         """One pass over the training samples: their mean loss and the task's other metrics."""
+        end = (self.epoch + 1) * self.steps_per_epoch
         for index in self.begin_epoch():
             self.step(index)
-        return float(self._loss_sum) / self.steps_per_epoch, self.task.training_metrics()
+            if self.pause is not None and self._t < end:
+                self.pause()
+        # Shares are equal, so the batch's mean loss is the mean of theirs.
+        loss = float(self.ranks.total(self._loss_sum)) / self.ranks.world / self.steps_per_epoch
+        return loss, self.task.training_metrics()
 
     def begin_epoch(self) -> Iterable[Tensor]:
         """Draw the epoch's order and augmentation; returns the indices of each step's samples."""
         self._scored.train()
+        self._drawn_from = self.generator.get_state()
         steps = self.task.begin_epoch(self.generator)
         self._t = self.epoch * self.steps_per_epoch
         self._cost = [0.0, 0.0]
+        self._spent = 0.0
         # Kept on the device: reading a number at every step would make the host wait for it.
         self._loss_sum.zero_()
-        return steps
+        within, self._within = self._within, None
+        if within is None:
+            return steps
+        assert isinstance(steps, Sequence)  # as a task's that has sums
+        self._t += within["steps"]
+        self._cost = list(within["cost"])
+        self._spent = within["seconds"]
+        self._loss_sum.copy_(within["loss_sum"])
+        self.task.load_sums(within["sums"])
+        return steps[within["steps"] :]
 
     def step(self, index: Tensor) -> None:
         """One training step on the samples ``index``; nothing in it waits for the device."""
@@ -340,9 +388,30 @@ class Trainer:
             if wrapped:
                 self.optimizer.train()
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that a resumed run needs."""
+    @property
+    def pausable(self) -> bool:
+        """Whether a run can go on from the middle of an epoch."""
+        # Of several ranks each has sums of its own, and a checkpoint is rank 0's.
+        return self.ranks.alone and not self.diagnostics and self.task.sums() is not None
+
+    def _position(self) -> dict[str, Any] | None:
+        """Where in an epoch the training stands; None between two, or where no run can go on."""
+        steps = self._t - self.epoch * self.steps_per_epoch
+        if not (0 < steps < self.steps_per_epoch and self.pausable):
+            return None
         return {
+            "steps": steps,
+            "generator": self._drawn_from,
+            "cost": list(self._cost),
+            "seconds": self._seconds(),
+            "loss_sum": self._loss_sum,
+            "sums": self.task.sums(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs, between two epochs or, if :attr:`pausable`, steps."""
+        return {
+            "within": self._position(),
             "fingerprint": self.config.fingerprint,
             "graphed": self.graphed,
             "compiled": self.compiled,
@@ -370,7 +439,10 @@ class Trainer:
                 f"the checkpoint is of run {state['fingerprint']}, not {self.config.fingerprint}"
             )
         checkpoint.load(state, self.net or self.model, self.optimizer, self.method)
-        self.generator.set_state(state["generator"].cpu())
+        # Older checkpoints are all of the time between two epochs.
+        self._within = state.get("within")
+        begun = state if self._within is None else self._within
+        self.generator.set_state(begun["generator"].cpu())
         torch.set_rng_state(state["global_generator"].cpu())
         if state["cuda_generator"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_generator"].cpu(), self.device)

@@ -1,0 +1,223 @@
+"""Several processes train one run: the same bits on each, and the run that one would train."""
+
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import made_imagenet
+import pytest
+import torch
+from made_imagenet import write_tree
+from rank_runs import execute_and_save, refusals, together, train_and_save, train_apart
+from toys import same_state
+from workplaces import outcome, tiny, untimed, workplace
+
+from paper_repro import data as datasets
+from paper_repro.errors import UserError
+from paper_repro.optim import OPTIMIZERS
+from paper_repro.sparse import METHODS
+from paper_repro.train import Trainer
+from paper_repro.train.ranks import ALONE, Ranks, current, joined
+from paper_repro.train.replicas import GlobalBatchNorm2d, join_batch_norm
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return datasets.load("digits", train_size=96)
+
+
+def config(method="rigl", optimizer="s2sam", **changes):
+    options = {"rigl": {"delta_t": 2}, "mest": {"updates": 2}}.get(method, {})
+    spec = METHODS.spec(method, sparsity=0.8, **options)
+    return tiny(method=spec, optimizer=OPTIMIZERS.spec(optimizer), **changes)
+
+
+def alone(chosen, data):
+    trainer = Trainer(chosen, data, engine="dense")
+    while not trainer.finished:
+        trainer.run_epoch()
+    return trainer
+
+
+@pytest.mark.parametrize("method, optimizer", [("rigl", "s2sam"), ("mest", "sam"), ("snip", "sgd")])
+def test_two_ranks_train_the_run_that_one_trains(digits, tmp_path, method, optimizer):
+    # A seed at which no activation is so near 0 that rounding decides on which side: one that is
+    # changes a gradient by a pixel's share.
+    chosen = config(method, optimizer, seed=1)
+    zero, one = together(2, train_and_save, tmp_path, chosen, digits)
+    for part in ("model", "masks", "optimizer", "weights"):
+        assert same_state(zero[part], one[part]), part
+    assert untimed(zero["curve"]) == untimed(one["curve"])
+    single = alone(chosen, digits)
+    left = single.outcome()
+    assert same_state(zero["masks"], left["masks"])
+    for name, weight in left["weights"].items():
+        torch.testing.assert_close(zero["weights"][name], weight, rtol=1e-4, atol=1e-5)
+    for name, mask in zero["masks"].items():
+        assert not zero["weights"][name][~mask].any()
+    for both, line in zip(zero["curve"], single.curve, strict=True):
+        assert both["train_loss"] == pytest.approx(line["train_loss"], rel=1e-4)
+        assert both["test_loss"] == pytest.approx(line["test_loss"], rel=1e-4)
+        for name in ("train_accuracy", "test_accuracy"):
+            assert both[name] == pytest.approx(line[name], abs=1.05)  # an image or so on the edge
+
+
+def test_two_ranks_divide_a_stream(tmp_path):
+    data = made_imagenet.load(write_tree(tmp_path / "imagenet"), tmp_path)
+    chosen = config(dataset="imagenet", batch_size=4, train_size=None)
+    zero, one = together(2, train_and_save, tmp_path / "ranks", chosen, data)
+    assert same_state(zero["weights"], one["weights"])
+    single = alone(chosen, data)
+    for name, weight in single.outcome()["weights"].items():
+        torch.testing.assert_close(zero["weights"][name], weight, rtol=1e-3, atol=1e-4)
+    line = single.curve[-1]
+    assert zero["curve"][-1]["test_loss"] == pytest.approx(line["test_loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("part", ["weights", "buffers", "masks"])
+def test_ranks_that_come_apart_are_an_error_on_each(digits, tmp_path, part):
+    said = together(2, train_apart, tmp_path, config(), digits, part)
+    assert said[0] == said[1]
+    assert said[0].startswith("Apart: after epoch 2 rank 1 differs from rank 0 in ")
+
+
+def test_one_record_and_a_resume(tmp_path, digits):
+    chosen, place = config(epochs=3), workplace(tmp_path)
+    told = together(2, execute_and_save, tmp_path / "first", chosen, place, 2)
+    assert told == [[0, 1, 2]] * 2
+    (folder,) = (tmp_path / "runs").glob("[!c]*")
+    assert (folder / "checkpoint.pt").exists()
+    (zero, one) = together(2, execute_and_save, tmp_path / "second", chosen, place)
+    assert zero == one and zero[0] == [2, 3] and zero[2] == 2
+    assert not (folder / "checkpoint.pt").exists()
+    assert len(list((tmp_path / "results").rglob("*.json"))) == 1
+    never = workplace(tmp_path / "never")
+    together(2, execute_and_save, tmp_path / "third", chosen, never)
+    assert outcome(chosen, never) == outcome(chosen, place)
+    (again, _) = together(2, execute_and_save, tmp_path / "fourth", chosen, place)
+    assert again[0] == []
+
+
+def test_what_several_ranks_cannot_train_is_refused_on_each(digits, tmp_path):
+    text = SimpleNamespace(task="classification", **{k: getattr(digits, k) for k in (
+        "train", "test", "spare", "classes", "channels", "size", "pad", "flip", "mean", "std",
+    )})  # fmt: skip
+    cases = [
+        (config(batch_size=31), digits),
+        *[(config(optimizer=name), digits) for name in ("esam", "saf", "zosam")],
+        (config(), text),
+    ]
+    zero, one = together(2, refusals, tmp_path, cases)
+    assert zero[0] == one[0] == "UserError: batch_size 31 cannot be divided among 2 ranks"
+    for said, name in zip(zero[1:4], ("esam", "saf", "zosam"), strict=True):
+        assert said.startswith(f"UserError: 2 ranks cannot train with {name} together")
+    assert zero[4] == one[4] == ""
+    assert zero[5:] == ["ValueError", "Odd", {"rank": 0}]
+    assert one[5:] == ["UserError", "UserError", {"rank": 0}]  # what no pickle need carry
+
+
+def test_a_task_whose_batches_cannot_be_divided(digits, monkeypatch):
+    from paper_repro.train.classification import Classification
+
+    monkeypatch.setattr(Classification, "divisible", False)
+    with pytest.raises(UserError, match="2 ranks cannot train digits together"):
+        Trainer(config(), digits, ranks=Ranks(0, 2))
+
+
+def test_shares_are_the_whole_batch():
+    batch = torch.arange(12)
+    shares = [Ranks(rank, 3).share(batch) for rank in range(3)]
+    assert torch.equal(torch.cat(shares), batch) and {len(s) for s in shares} == {4}
+    assert ALONE.share(batch) is batch
+    rounds = [Ranks(rank, 3).rounds(tuple(range(7))) for rank in range(3)]
+    assert sorted(sum(map(list, rounds), [])) == list(range(7))
+
+
+def test_batch_norm_of_another_kind_is_refused():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+    with pytest.raises(UserError, match="1 is a BatchNorm1d"):
+        join_batch_norm(model)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_joined_batch_norm_is_batch_norm(monkeypatch, affine, momentum):
+    from paper_repro.train import replicas
+
+    monkeypatch.setattr(replicas.dist, "get_world_size", lambda: 1)
+    monkeypatch.setattr(replicas.dist, "all_reduce", lambda tensor: None)
+    plain = torch.nn.BatchNorm2d(5, affine=affine, momentum=momentum)
+    joined_ = torch.nn.BatchNorm2d(5, affine=affine, momentum=momentum)
+    join_batch_norm(joined_)
+    assert type(joined_) is GlobalBatchNorm2d and isinstance(joined_, torch.nn.BatchNorm2d)
+    for seed in range(3):
+        x = torch.randn(4, 5, 3, 6, generator=torch.Generator().manual_seed(seed)) * 3 + 7
+        one, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+        a, b = plain(one), joined_(other)
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+        (a**3).sum().backward()
+        (b**3).sum().backward()
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-4)
+    for key, value in plain.state_dict().items():
+        torch.testing.assert_close(joined_.state_dict()[key], value, rtol=1e-4, atol=1e-5)
+    constant = torch.full((4, 5, 3, 6), 0.1)
+    assert torch.equal(joined_(constant), plain(constant))  # no rounding blown up to a signal
+    plain.eval(), joined_.eval()
+    torch.testing.assert_close(plain(x), joined_(x), rtol=1e-4, atol=1e-4)
+    joined_.train().track_running_stats = False  # as extra forward passes have it
+    before = joined_.running_mean.clone()
+    joined_(x)
+    assert torch.equal(joined_.running_mean, before)
+
+
+def test_without_torchrun_nothing_is_set_up(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with joined(torch.device("cpu")) as ranks:
+        assert ranks is ALONE and current() is ALONE
+
+
+@pytest.mark.parametrize(
+    "environment, match",
+    [({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two'"), ({"WORLD_SIZE": "2"}, "RANK is not")],
+)
+def test_half_an_environment(monkeypatch, environment, match):
+    monkeypatch.delenv("RANK", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=match), joined(torch.device("cpu")):
+        pass
+
+
+def torchrun(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+        + ["--master-port", "0", "-m", "paper_repro", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
+
+
+@pytest.mark.slow
+def test_torchrun_trains_one_run_and_writes_one_record(tmp_path):
+    folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    options = ["--method", "rigl", "--sparsity", "0.9", "--epochs", "2", "--train-size", "128"]
+    ran = torchrun("run", *options, *folders)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("test accuracy") == 1
+    (record,) = (tmp_path / "results").rglob("*.json")
+    body = json.loads(record.read_text())
+    assert body["status"] == "finished" and body["environment"]["ranks"] == 2
+    assert len(body["curve"]) == 2
+
+
+@pytest.mark.slow
+def test_torchrun_trains_nothing_but_runs(tmp_path):
+    ran = torchrun("status", "--runs", str(tmp_path), "--results", str(tmp_path))
+    assert ran.returncode != 0
+    assert "several processes train one `run` together, but no status" in ran.stderr
