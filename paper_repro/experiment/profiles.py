@@ -14,7 +14,7 @@ from paper_repro.optim import OPTIMIZERS
 from paper_repro.registry import Scalar, Spec
 from paper_repro.sparse import METHODS
 
-__all__ = ["PROFILES", "Profile", "profile"]
+__all__ = ["NETWORKS", "PROFILES", "Profile", "profile"]
 
 
 def _frozen(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -36,6 +36,7 @@ class Profile:
         methods: options of sparse methods that depend on the length of a training.
         optimizers: options of optimizers that depend on the network's size.
         prune_ratio: fraction pruned in a round of LT where an experiment does not say.
+        overrides: fields of :class:`RunConfig` by the paper's data set; they win over ``settings``.
         threads: of the processor that a run alone on the machine should use; None for all.
         runs_as: the profile that its runs bear in their configs and records, where that is not
             its own name: of records made before it was renamed.
@@ -51,6 +52,7 @@ class Profile:
     methods: Mapping[str, Mapping[str, Scalar]] = field(default_factory=lambda: _frozen({}))
     optimizers: Mapping[str, Mapping[str, Scalar]] = field(default_factory=lambda: _frozen({}))
     prune_ratio: float = 0.2
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: _frozen({}))
     threads: int | None = None
     runs_as: str | None = None
 
@@ -94,7 +96,7 @@ class Profile:
             )
         if not (math.isfinite(multiplier) and multiplier > 0):
             raise UserError(f"a training's multiplier must be a number above 0, not {multiplier}")
-        chosen = {**self.settings, **settings}
+        chosen = {**self.settings, **self.overrides.get(dataset, {}), **settings}
         if multiplier != 1:
             chosen["epochs"] = max(1, round(chosen["epochs"] * multiplier))
         return RunConfig(
@@ -106,6 +108,17 @@ class Profile:
             seed=seed,
             **chosen,
         )
+
+
+#: The paper's network on each of its data sets, where it is not ResNet-32.
+NETWORKS: Mapping[str, str] = _frozen({"wmt14": "transformer_base"})
+
+
+def _translation(**settings: Any) -> Mapping[str, Any]:
+    """How Transformers are trained (Vaswani et al., 2017); the paper says nothing of it."""
+    common = {"base": "adam", "schedule": "inverse-sqrt", "init": "xavier", "augment": False}
+    decay = {"weight_decay": 0.0, "lr_min": 0.0, "label_smoothing": 0.1}
+    return _frozen({**common, **decay, **settings})
 
 
 _CPU_METHODS = _frozen(
@@ -127,8 +140,10 @@ PROFILES: Mapping[str, Profile] = _frozen(
                 name="smoke",
                 about="scikit-learn's digits with a tiny ResNet, a few seconds a run",
                 evidence=False,
-                datasets=_frozen({"cifar10": "digits"}),
-                models=_frozen({"resnet32x2": "resnet_digits"}),
+                datasets=_frozen({"cifar10": "digits", "wmt14": "phrases"}),
+                models=_frozen(
+                    {"resnet32x2": "resnet_digits", "transformer_base": "transformer_toy"}
+                ),
                 seeds=(0, 1),
                 settings=_frozen({"epochs": 20, "batch_size": 32, "init": "released"}),
                 methods=_frozen(
@@ -141,19 +156,38 @@ PROFILES: Mapping[str, Profile] = _frozen(
                 ),
                 optimizers=_frozen({"msam": {"rho": 0.1}}),
                 prune_ratio=0.5,
+                overrides=_frozen(
+                    {
+                        "wmt14": _translation(
+                            epochs=12, batch_size=512, lr=5e-3, warmup=100, average=3
+                        )
+                    }
+                ),
                 threads=1,
             ),
             Profile(
                 name="cpu",
                 about="CIFAR-10 with ResNet-20, 12 epochs, tens of minutes a run on 2 cores",
                 evidence=True,
-                datasets=_frozen({"cifar10": "cifar10"}),
-                models=_frozen({"resnet32x2": "resnet20"}),
+                datasets=_frozen({"cifar10": "cifar10", "wmt14": "multi30k"}),
+                models=_frozen({"resnet32x2": "resnet20", "transformer_base": "transformer_tiny"}),
                 seeds=(0, 1, 2),
                 settings=_frozen({"epochs": 12, "init": "released"}),
                 methods=_CPU_METHODS,
                 optimizers=_frozen({"msam": {"rho": 0.3}}),
                 prune_ratio=0.5,
+                overrides=_frozen(
+                    {
+                        "wmt14": _translation(
+                            epochs=20,
+                            batch_size=2048,
+                            lr=5e-3,
+                            warmup=1000,
+                            average=5,
+                            evaluate_every=5,
+                        )
+                    }
+                ),
             ),
             # What `cpu` was when the first records were made. Rounded to bfloat16, S2-SAM's
             # perturbation arrives distorted, so they are no clean test of it.
@@ -174,7 +208,7 @@ PROFILES: Mapping[str, Profile] = _frozen(
                 name="paper",
                 about="the paper's setting, ResNet-32 of double width, 160 epochs, for a GPU",
                 evidence=True,
-                datasets=_frozen({"cifar10": "cifar10", "cifar100": "cifar100"}),
+                datasets=_frozen({"cifar10": "cifar10", "cifar100": "cifar100", "wmt14": "wmt14"}),
                 models=_frozen({}),
                 seeds=(0, 1, 2),
                 # An evaluation after every epoch would be 6 % of a truly sparse run.
@@ -182,6 +216,20 @@ PROFILES: Mapping[str, Profile] = _frozen(
                     {"epochs": 160, "precision": "tf32", "init": "released", "evaluate_every": 2}
                 ),
                 optimizers=_frozen({"msam": {"rho": 3.0}}),
+                # 100,000 steps of 25,000 source and as many target tokens in theirs: 24 epochs.
+                overrides=_frozen(
+                    {
+                        "wmt14": _translation(
+                            epochs=24,
+                            batch_size=25_000,
+                            lr=7e-4,
+                            warmup=4000,
+                            average=5,
+                            evaluate_every=1,
+                            momentum=0.9,
+                        )
+                    }
+                ),
             ),
         )
     }

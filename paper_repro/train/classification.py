@@ -18,7 +18,7 @@ from paper_repro.measure.flops import layer_macs
 from paper_repro.optim import Closure
 from paper_repro.sparse.method import BatchRequest
 from paper_repro.train import TASKS
-from paper_repro.train.task import Batch, Task
+from paper_repro.train.task import Batch, Task, check_model
 
 __all__ = ["Classification"]
 
@@ -34,7 +34,7 @@ class Classification(Task):
         data: its images and labels, on the device to train on.
 
     Raises:
-        UserError: fewer training images than a batch has.
+        UserError: fewer training images than a batch has, or a network that classifies nothing.
     """
 
     unit = "images"
@@ -42,6 +42,7 @@ class Classification(Task):
     replayable = True
 
     def __init__(self, config: RunConfig, data: Dataset) -> None:
+        check_model(config, "classification")
         self.config = config
         self.data = data
         self.device = data.train.images.device
@@ -100,8 +101,7 @@ class Classification(Task):
         self._hits += (closure.outputs.argmax(1) == closure.target).sum()
 
     def training_metrics(self) -> dict[str, float]:
-        seen = self.steps_per_epoch * self.config.batch_size
-        return {"train_accuracy": 100.0 * int(self._hits) / seen}
+        return {"train_accuracy": 100.0 * int(self._hits) / self.units_per_epoch}
 
     def scoring_batch(
         self, request: BatchRequest, generator: torch.Generator
