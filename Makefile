@@ -24,7 +24,8 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup table1 table4 ablation-sam ablation-ratio ablation-lrr ablation-sweep ablation-rho \
-  ablation-released ablation-precision ablation-weight-decay control claims claims-study theory bench \
+  ablation-released ablation-precision ablation-weight-decay rebuttal-translation \
+  ablation-translation-rho control claims claims-study theory bench \
   status test test-all test-native lint format clean
 
 help: ## List the targets
@@ -78,6 +79,12 @@ ablation-precision: $(READY) ## SGD, SAM and S2-SAM in float32, tf32 and bfloat1
 	$(call sweep,$@)
 
 ablation-weight-decay: $(READY) ## Whose gain: {SGD, S2-SAM} x {weight decay 1e-4, 5e-4} at 98 and 95 %
+	$(call sweep,$@)
+
+rebuttal-translation: $(READY) ## Rebuttal R5: a Transformer translates, dense and at 80/90 %, SacreBLEU
+	$(call sweep,$@)
+
+ablation-translation-rho: $(READY) ## S2-SAM's radius around Adam, chosen on validation pairs
 	$(call sweep,$@)
 
 control: $(READY) ## Positive control: does SAM beat SGD at this size at all?

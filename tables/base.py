@@ -109,6 +109,7 @@ class Table:
         notes: what a reader must know to trust the numbers, one sentence or two each.
         value: what is read from a record.
         alternatives: other values to show in tables of their own below, by title.
+        baseline: what a :class:`Delta` is a difference to, in words.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Table:
     notes: tuple[str, ...] = ()
     value: Callable[[Record], float | None] = last_accuracy
     alternatives: tuple[tuple[str, Callable[[Record], float | None]], ...] = ()
+    baseline: str = "SGD"
 
     def runs(self) -> Iterator[RunConfig]:
         """Every run that the table needs, each once."""

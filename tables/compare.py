@@ -15,7 +15,14 @@ __all__ = ["DATASET_LABELS", "RHO", "Experiment", "cell", "compare"]
 
 #: The paper's radius on CIFAR.
 RHO = 0.05
-DATASET_LABELS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "digits": "digits"}
+DATASET_LABELS = {
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "digits": "digits",
+    "multi30k": "Multi30k",
+    "phrases": "generated phrases",
+    "wmt14": "WMT-14",
+}
 
 
 @dataclass(frozen=True)

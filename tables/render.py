@@ -22,7 +22,7 @@ _WARNING = (
 _NO_EVIDENCE = "Not evidence: this size only shows that the pipeline works."
 _CELL = "mean ± standard deviation over seeds (number of runs)."
 _DELTA = (
-    "Δ: difference to SGD, paired by seed, [95 % t-interval of its mean] if there are two or more "
+    "Δ: difference to {baseline}, paired by seed, [95 % t-interval of its mean] if there are two or more "
     "(number of pairs)."
 )
 _MEAN_DELTA = (
@@ -96,7 +96,7 @@ def _legend(table: Table, profile: Profile) -> list[str]:
     published = any(entry.published is not None for entry in entries)
     return [
         _CELL,
-        *([_DELTA] if Delta in kinds else []),
+        *([_DELTA.format(baseline=table.baseline)] if Delta in kinds else []),
         *([_MEAN_DELTA] if MeanDelta in kinds else []),
         _GAPS,
         *([_PUBLISHED] if published and profile.evidence else []),
@@ -225,7 +225,7 @@ def csv(table: Table, records: Records, profile: Profile) -> str:
     ``value`` names what is read from a record: the table's own value first, then its alternatives.
     ``published`` is the paper's number; where the profile is no evidence it is left empty.
     """
-    width = len(table.rows[0].labels)
+    width = len(table.rows[0].labels) if table.rows else 0
     lines: list[dict[str, object]] = []
     for value in (table.value, *(value for _, value in table.alternatives)):
         for row, header, entry in _entries(table, width):

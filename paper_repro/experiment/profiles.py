@@ -159,7 +159,7 @@ PROFILES: Mapping[str, Profile] = _frozen(
                 overrides=_frozen(
                     {
                         "wmt14": _translation(
-                            epochs=12, batch_size=512, lr=5e-3, warmup=100, average=3
+                            epochs=8, batch_size=512, lr=5e-3, warmup=80, average=2
                         )
                     }
                 ),
@@ -181,7 +181,7 @@ PROFILES: Mapping[str, Profile] = _frozen(
                         "wmt14": _translation(
                             epochs=20,
                             batch_size=2048,
-                            lr=5e-3,
+                            lr=3.5e-3,
                             warmup=1000,
                             average=5,
                             evaluate_every=5,
@@ -225,8 +225,6 @@ PROFILES: Mapping[str, Profile] = _frozen(
                             lr=7e-4,
                             warmup=4000,
                             average=5,
-                            evaluate_every=1,
-                            momentum=0.9,
                         )
                     }
                 ),

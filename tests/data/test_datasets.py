@@ -7,7 +7,7 @@ from paper_repro.errors import UserError
 
 
 def test_known_data_sets():
-    assert list(DATASETS) == ["cifar10", "cifar100", "digits"]
+    assert list(DATASETS) == ["cifar10", "cifar100", "digits", "multi30k", "phrases", "wmt14"]
     assert all(not DATASETS.spec(name).options for name in DATASETS)
 
 
