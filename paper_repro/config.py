@@ -142,9 +142,7 @@ class RunConfig:
                     f"unknown {name} {getattr(self, name)!r}; known are {', '.join(known)}"
                 )
         if self.average > self.epochs:
-            raise UserError(
-                f"average is {self.average}, but the training has {self.epochs} epochs"
-            )
+            raise UserError(f"average is {self.average}, but the training has {self.epochs} epochs")
         if self.test_on not in TEST_ON:
             raise UserError(f"test_on is {' or '.join(TEST_ON)}, not {self.test_on!r}")
         if not 0 <= self.rho_start <= 1:

@@ -22,8 +22,8 @@ _WARNING = (
 _NO_EVIDENCE = "Not evidence: this size only shows that the pipeline works."
 _CELL = "mean ± standard deviation over seeds (number of runs)."
 _DELTA = (
-    "Δ: difference to {baseline}, paired by seed, [95 % t-interval of its mean] if there are two or more "
-    "(number of pairs)."
+    "Δ: difference to {baseline}, paired by seed, [95 % t-interval of its mean] if there are two "
+    "or more (number of pairs)."
 )
 _MEAN_DELTA = (
     "mean Δ: mean of the rows' Δ, [95 % t-interval of it over the seeds] if all rows have the same "

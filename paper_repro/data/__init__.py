@@ -4,7 +4,8 @@
     augmenter = Augmenter(data)
 
 A file registers a function that takes ``root`` and ``cache`` (or fewer) and returns a
-:class:`Dataset` on the CPU.
+:class:`Dataset` on the CPU, or what another task trains on, such as sentence pairs
+(:class:`paper_repro.data.pairs.PairDataset`), with the same ``to`` and ``prefix``.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from paper_repro.errors import UserError
 
-__all__ = ["BOS", "EOS", "PAD", "UNKNOWN", "BPE"]
+__all__ = ["BOS", "BPE", "EOS", "PAD", "UNKNOWN"]
 
 #: Token numbers that mean the same in every vocabulary: filling, beginning and end of a sentence,
 #: and a character that the training text does not have.

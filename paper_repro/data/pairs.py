@@ -16,6 +16,9 @@ from paper_repro.errors import UserError
 __all__ = ["PairDataset", "PairSplit", "Sentences", "Teacher"]
 
 
+_CPU = torch.device("cpu")
+
+
 @dataclass(frozen=True)
 class Teacher:
     """What an encoder-decoder is trained on: sources, and targets moved on by one token.
@@ -139,7 +142,7 @@ class PairDataset:
     left_out: int = 0
     beam: int = 5
     length_penalty: float = 0.6
-    device: torch.device = torch.device("cpu")
+    device: torch.device = _CPU
 
     def to(self, device: torch.device | str) -> PairDataset:
         return replace(self, device=torch.device(device))

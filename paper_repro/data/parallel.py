@@ -182,7 +182,7 @@ def from_texts(
         if which != "train":
             return PairSplit(sides[0], sides[1], tuple(pairs))
         # An end is a token too.
-        fits = [(1 < side.lengths) & (side.lengths <= longest) for side in sides]
+        fits = [(side.lengths > 1) & (side.lengths <= longest) for side in sides]
         keep = fits[0] & fits[1]
         if not keep.any():
             raise UserError(f"{name} has no training pair of 2 to {longest} tokens")

@@ -52,8 +52,8 @@ def gradients_per_step(spec: Spec) -> float:
 class Cost:
     """Core-hours that runs take; for a GPU, only their proportions mean something.
 
-    Epochs x images, or tokens, x 6 MACs x gradients per step x :func:`relative_time` / speed of a core. The
-    speed is that of the records at hand if there are some, else RATE.
+    Epochs x images, or tokens, x 6 MACs x gradients per step x :func:`relative_time` / speed of a
+    core. The speed is that of the records at hand if there are some, else RATE.
 
     Args:
         place: where the runs would be trained; its engine and device decide what zeros save.

@@ -44,10 +44,10 @@ def search(
     .. math::
         \log p(y \mid x) \Big/ \Big(\frac{5 + |y|}{6}\Big)^{\alpha}
 
-    where \|y\| counts the end. A sentence is done when ``beam`` hypotheses have finished, or when no
-    other can overtake the best: log p only falls, and no length divides it by more than the longest
-    does. At the ``longest`` length a hypothesis is ended. So a beam that is as wide as there are
-    hypotheses finds the best of all, and one of width 1 is greedy.
+    where \|y\| counts the end. A sentence is done when ``beam`` hypotheses have finished, or when
+    no other can overtake the best: log p only falls, and no length divides it by more than the
+    longest does. At the ``longest`` length a hypothesis is ended. So a beam that is as wide as
+    there are hypotheses finds the best of all, and one of width 1 is greedy.
 
     Args:
         model: in evaluation mode.

@@ -63,7 +63,7 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, at: KeysValues, mask: Tensor | None = None, causal: bool = False
     ) -> Tensor:
-        """[B, T, d] -> [B, T, d], attending to ``at`` where ``mask`` (bool [B, 1, 1, S]) is true."""
+        """[B, T, d] -> the same, attending to ``at`` where ``mask`` (bool [B, 1, 1, S]) is true."""
         heads = F.scaled_dot_product_attention(
             self.split(self.query(x)), *at, attn_mask=mask, is_causal=causal
         )
@@ -220,7 +220,9 @@ class Transformer(nn.Module):
     def embed(self, tokens: Tensor, first: int = 0) -> Tensor:
         """√d times the embeddings, plus the positions from ``first`` on."""
         x = self.embedding(tokens) * math.sqrt(self.width)
-        return self.dropout(x + _positions(first, tokens.shape[1], self.width, x.device).to(x.dtype))
+        return self.dropout(
+            x + _positions(first, tokens.shape[1], self.width, x.device).to(x.dtype)
+        )
 
     def encode(self, source: Tensor) -> tuple[Tensor, Tensor]:
         """[B, S] -> the encoder's output [B, S, d], and bool [B, 1, 1, S], true at tokens."""

@@ -169,7 +169,9 @@ class Translation(Task):
     def training_metrics(self) -> dict[str, float]:
         return {"train_token_accuracy": 100.0 * int(self._hits) / self.units_per_epoch}
 
-    def scoring_batch(self, request: BatchRequest, generator: torch.Generator) -> tuple[Any, Tensor]:
+    def scoring_batch(
+        self, request: BatchRequest, generator: torch.Generator
+    ) -> tuple[Any, Tensor]:
         """Random pairs: as many as the request says, or as fit into a batch if that is fewer."""
         index = torch.randperm(self.samples, generator=generator, device=self.device).cpu()
         index = index[: min(request.size, max(1, self.config.batch_size // 32))]

@@ -67,7 +67,9 @@ def exhaustive(table, sentence, longest, alpha, never=()):
     return best[1]
 
 
-@given(st.integers(0, 10_000), st.integers(3, 4), st.integers(1, 4), st.sampled_from([0.0, 0.6, 1.0]))
+@given(
+    st.integers(0, 10_000), st.integers(3, 4), st.integers(1, 4), st.sampled_from([0.0, 0.6, 1.0])
+)
 @settings(max_examples=25, deadline=None)
 def test_a_beam_as_wide_as_there_are_hypotheses_finds_the_best_of_all(seed, words, longest, alpha):
     table, source = Table(seed, words), torch.tensor([[7], [8]])

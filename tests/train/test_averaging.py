@@ -1,7 +1,7 @@
 import pytest
 import torch
-from toys import advance, batches, mlp, perturbation, same_state, weights
 from torch import nn
+from toys import advance, batches, mlp, perturbation, same_state, weights
 
 from paper_repro.errors import UserError
 from paper_repro.optim import S2SAM
@@ -10,7 +10,7 @@ from paper_repro.train.averaging import Average
 
 
 def trained(epochs=5, last=3):
-    """A sparse network under S2-SAM, its weights w after each epoch, and the average of the last."""
+    """A sparse network under S2-SAM, its w after each epoch, and the average of the last."""
     model = mlp()
     optimizer = S2SAM(torch.optim.Adam(model.parameters(), lr=1e-2), rho=0.1)
     mask = torch.rand(8, 6, generator=torch.Generator().manual_seed(0)) > 0.5

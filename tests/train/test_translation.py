@@ -1,5 +1,6 @@
 """Translation through the one trainer: batches, loss, scores, sparsity, and going on."""
 
+import itertools
 import random
 from dataclasses import replace
 
@@ -72,7 +73,7 @@ def test_batches_have_as_many_tokens_as_fit(lengths, tokens, rng):
     parts = ordered.split(sizes)
     assert all(len(p) == 1 or len(p) * int(p.max()) <= tokens for p in parts)
     # None could take the next pair too.
-    for part, following in zip(parts, parts[1:], strict=False):
+    for part, following in itertools.pairwise(parts):
         assert (len(part) + 1) * int(following[0]) > tokens
 
 
