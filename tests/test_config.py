@@ -204,7 +204,7 @@ PLAIN = paper_run().to_dict()
         ({}, "lacks 'augment'"),
         (without(PLAIN, "lr"), "lacks 'lr'"),  # it has a default, but nothing is filled in
         (without(PLAIN, "method"), "lacks 'method'"),
-        ({**PLAIN, "warmup": 5}, "unknown 'warmup'"),
+        ({**PLAIN, "dropout": 5}, "unknown 'dropout'"),
         ({**PLAIN, "method": "random"}, "no name"),
         ({**PLAIN, "method": without(PLAIN["method"], "name")}, "no name"),
         ({**PLAIN, "method": {"name": ["random"]}}, "no name"),

@@ -112,8 +112,8 @@ def encoded(
     files = {split: shards(folder, split) for split in _SPLITS}
     settings = [_FORMAT, name, source, target, vocabulary, longest]
     key = hashlib.sha256(json.dumps(settings).encode())
-    for split in _SPLITS:
-        for file in files[split]:
+    for which in _SPLITS:
+        for file in files[which]:
             with file.open("rb") as opened:
                 key.update(hashlib.file_digest(opened, "sha256").digest())
 
@@ -131,10 +131,10 @@ def encoded(
                 arrays[f"{split}_{side}_ends"] = sentences.ends.numpy()
         return arrays
 
-    kept = cache or user_cache() / "decoded"
-    arrays = cached(f"{name}-tokens-{key.hexdigest()[:16]}", [], kept, make)
+    place = cache or user_cache() / "decoded"
+    arrays = cached(f"{name}-tokens-{key.hexdigest()[:16]}", [], place, make)
 
-    def split(which: str) -> PairSplit:
+    def kept_split(which: str) -> PairSplit:
         sides = [
             Sentences(
                 torch.from_numpy(arrays[f"{which}_{side}_tokens"]),
@@ -147,9 +147,9 @@ def encoded(
 
     return PairDataset(
         name=name,
-        train=split("train"),
-        validation=split("validation"),
-        test=split("test"),
+        train=kept_split("train"),
+        validation=kept_split("validation"),
+        test=kept_split("test"),
         bpe=BPE(arrays["bpe"].tobytes().decode()),
         left_out=int(arrays["left_out"]),
         **search,
