@@ -8,7 +8,7 @@ from paper_repro.optim import OPTIMIZERS
 from tables import TABLES
 from tables.base import Cell, Delta, Row, Table
 from tables.compare import Experiment, cell
-from tables.rebuttal_translation import about
+from tables.rebuttal_translation import notes, trained
 
 __all__ = ["RHOS", "ablation_translation_rho", "validation_bleu", "validation_loss"]
 
@@ -42,11 +42,12 @@ def ablation_translation_rho(profile: Profile) -> Table:
         headers=("ρ", "validation BLEU", "Δ to Adam"),
         rows=tuple(rows),
         notes=(
-            *about(profile),
+            *notes(profile),
             "The paper gives no ρ for translation. The one with the best validation BLEU is used "
             "in `rebuttal-translation`; no test pair takes part in the choice.",
         ),
         value=validation_bleu,
         alternatives=(("Validation loss (nats a token) instead: less is better", validation_loss),),
         baseline="Adam",
+        about=trained(profile),
     )

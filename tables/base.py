@@ -110,6 +110,7 @@ class Table:
         value: what is read from a record.
         alternatives: other values to show in tables of their own below, by title.
         baseline: what a :class:`Delta` is a difference to, in words.
+        about: what is trained, in one line, where that is not what the profile says of itself.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Table:
     value: Callable[[Record], float | None] = last_accuracy
     alternatives: tuple[tuple[str, Callable[[Record], float | None]], ...] = ()
     baseline: str = "SGD"
+    about: str = ""
 
     def runs(self) -> Iterator[RunConfig]:
         """Every run that the table needs, each once."""

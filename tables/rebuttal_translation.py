@@ -11,11 +11,26 @@ from tables.base import Cell, Delta, Row, Table
 from tables.compare import DATASET_LABELS, Experiment, cell
 from tables.published import R5_TRANSLATION
 
-__all__ = ["RHO_ADAM", "chosen_bleu", "last_chrf", "rebuttal_translation", "unaveraged_bleu"]
+__all__ = [
+    "RHO_ADAM",
+    "chosen_bleu",
+    "last_chrf",
+    "notes",
+    "rebuttal_translation",
+    "trained",
+    "unaveraged_bleu",
+]
 
 #: S2-SAM's radius around Adam. The paper names none; this is its radius on CIFAR, and
 #: ``ablation-translation-rho`` is there to choose another by validation BLEU.
 RHO_ADAM = 0.05
+
+
+_SHORTER = (
+    "About 5,200 steps, and a third of the tokens, of the training from which this one is taken: "
+    "up to 8,000 steps of 4,096 tokens, learning rate 5e-3 after 2,000 of them, a vocabulary of "
+    "10,000 for 4,000 here, with which others reach a tokenized BLEU of 41.0 (LividWo/Revisit-MMT)."
+)
 
 
 def _scored(record: Record) -> list[dict[str, float]]:
@@ -51,21 +66,29 @@ def method(profile: Profile, sparsity: float) -> Spec:
     return profile.method("mest", sparsity=sparsity, distribution="uniform-all")
 
 
-def about(profile: Profile) -> tuple[str, ...]:
-    """What is trained at this size, for a table's notes."""
+def trained(profile: Profile) -> str:
+    """What is trained at this size, in one line."""
     if "wmt14" not in profile.datasets:
-        return (f"The {profile.name} profile has no translation.",)
+        return "no translation"
+    data = DATASET_LABELS[profile.datasets["wmt14"]]
+    model = profile.models.get("transformer_base", "transformer_base")
+    return f"{data}, English to German, {model}, {profile.overrides['wmt14']['epochs']} epochs"
+
+
+def notes(profile: Profile) -> tuple[str, ...]:
+    """How it is trained, for a table's notes."""
+    if "wmt14" not in profile.datasets:
+        return ()
     settings = profile.overrides["wmt14"]
-    data, model = profile.datasets["wmt14"], profile.models.get("transformer_base", "")
     return (
-        f"Data: {DATASET_LABELS[data]}, English to German. Network: "
-        f"{model or 'transformer_base'}, post-norm, source, target and output sharing one "
-        "embedding, which is never masked; the sparsity is that of every other linear layer.",
+        "The network is post-norm; source, target and output share one embedding, which is never "
+        "masked, and the sparsity is that of every other linear layer.",
         f"Adam under each optimizer: {settings['epochs']} epochs of batches of "
         f"{settings['batch_size']} tokens, learning rate {settings['lr']:g} after "
         f"{settings['warmup']} steps of warm-up, then inverse square root; label smoothing 0.1; "
         f"the weights of the last {settings['average']} epochs are averaged. The paper gives no "
         "hyperparameters.",
+        *([_SHORTER] if profile.datasets["wmt14"] == "multi30k" else []),
     )
 
 
@@ -97,7 +120,7 @@ def rebuttal_translation(profile: Profile) -> Table:
         headers=("sparsity", "optimizer", "BLEU", "Δ to Adam"),
         rows=tuple(rows),
         notes=(
-            *about(profile),
+            *notes(profile),
             "BLEU is SacreBLEU's, cased, tokenization 13a; its whole signature is in each record. "
             "The paper reports the best validation SacreBLEU, on WMT-14.",
             f"ρ = {RHO_ADAM:g} in S2-SAM and SAM.",
@@ -108,4 +131,5 @@ def rebuttal_translation(profile: Profile) -> Table:
             ("chrF instead of BLEU", last_chrf),
         ),
         baseline="Adam",
+        about=trained(profile),
     )

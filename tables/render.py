@@ -134,9 +134,10 @@ def markdown(table: Table, records: Records, profile: Profile) -> str:
     """The whole page: title, warning, table, its alternatives, legend, notes, what is missing."""
     parts = [f"# {table.title}"]
     if profile.evidence:
-        parts.append(f"Profile `{profile.name}`: {profile.about}.")
+        parts.append(f"Profile `{profile.name}`: {table.about or profile.about}.")
     else:
-        parts.append(_WARNING.format(name=profile.name, about=profile.about))
+        about = table.about or profile.about
+        parts.append(_WARNING.format(name=profile.name, about=about))
     parts.append(_github(table, _grid(table, records, table.value, profile.evidence)))
     for title, value in table.alternatives:
         parts += [f"## {title}", _github(table, _grid(table, records, value, profile.evidence))]
@@ -185,7 +186,7 @@ def latex(table: Table, records: Records, profile: Profile) -> str:
         lines.append(_tex_line(row))
     caption = [
         f"{table.title}.",
-        f"Profile {profile.name}: {profile.about}.",
+        f"Profile {profile.name}: {table.about or profile.about}.",
         *([] if profile.evidence else [_NO_EVIDENCE]),
         *_legend(table, profile),
         *table.notes,

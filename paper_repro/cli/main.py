@@ -174,7 +174,7 @@ def _sweep(options: argparse.Namespace) -> int:
         raise UserError(f"no run of {options.table} fits that selection")
     todo = missing(wanted, place)
     if not size.evidence and not options.quiet:
-        print(f"The {size.name} profile is not evidence: {size.about}.")
+        print(f"The {size.name} profile is not evidence: {table.about or size.about}.")
     print(f"{options.table}, {size.name}: {len(wanted)} runs wanted, {len(todo)} to train.")
     sys.stdout.flush()
     jobs = options.jobs
