@@ -112,15 +112,11 @@ def _range(values: Iterable[float]) -> str:
     return f"{statistics.mean(seen):.3f} ({min(seen):.3f} to {max(seen):.3f})"
 
 
-#: Those that classify images: what translates says so.
-_IMAGE_MODELS = [name for name in MODELS if not hasattr(MODELS[name], "task")]
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, print and write; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.perturbation", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--models", nargs="+", default=_IMAGE_MODELS, metavar="NAME")
+    parser.add_argument("--models", nargs="+", default=list(MODELS), metavar="NAME")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--batch", type=int, default=64)
