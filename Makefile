@@ -27,7 +27,7 @@ TABLES := table1 tableA1 table2 table3 table4 table5 table6
 
 .DEFAULT_GOAL := help
 .PHONY: help setup tables $(TABLES) flops ablation-sam ablation-ratio ablation-lrr ablation-sweep ablation-rho \
-  ablation-released ablation-noise ablation-precision ablation-weight-decay control pilot figures claims claims-study theory bench \
+  ablation-released ablation-noise ablation-precision ablation-weight-decay rebuttal-translation ablation-translation-rho control pilot figures claims claims-study theory bench \
   status test test-all test-native lint format clean
 
 help: ## List the targets
@@ -118,6 +118,12 @@ ablation-weight-decay: $(READY) ## Whose gain: {SGD, S2-SAM} x {weight decay 1e-
 	$(call sweep,$@)
 
 pilot: $(READY) ## The beds that the cpu profile was chosen from (PROFILE=cpu)
+	$(call sweep,$@)
+
+rebuttal-translation: $(READY) ## Rebuttal R5: a Transformer translates, dense and at 80/90 %, SacreBLEU
+	$(call sweep,$@)
+
+ablation-translation-rho: $(READY) ## S2-SAM's radius around Adam, chosen on validation pairs
 	$(call sweep,$@)
 
 control: $(READY) ## Positive control: does SAM beat SGD at this size at all?

@@ -23,6 +23,9 @@ __all__ = ["PRECISIONS", "RunConfig"]
 
 PRECISIONS = ("float32", "tf32", "bf16")
 TEST_ON = ("official", "wide")
+BASES = ("sgd", "adam")
+#: Learning-rate schedules, see :mod:`paper_repro.train.schedule`.
+SCHEDULES = ("cosine", "inverse-sqrt")
 _REGISTRIES: dict[str, Registry] = {"method": METHODS, "optimizer": OPTIMIZERS}
 
 
@@ -38,14 +41,15 @@ class RunConfig:
         dataset: a registered data set.
         model: a registered model.
         method: the sparse method with all of its options.
-        optimizer: the optimizer with all of its options; it wraps SGD.
-        seed: of initial weights, order and augmentation of the data, and masks.
-        epochs: passes over the training images.
-        batch_size: images a step; an epoch's incomplete last batch is left out.
-        lr: initial learning rate, decayed along a cosine at every step,
+        optimizer: the optimizer with all of its options; it wraps the base.
+        seed: of initial weights, order and augmentation of the data, masks, and dropout.
+        epochs: passes over the training images, or sentence pairs.
+        batch_size: images a step; an epoch's incomplete last batch is left out. Of sentences:
+            tokens a step (:class:`paper_repro.train.translation.Translation`).
+        lr: highest learning rate, reached after the warm-up and decayed at every step,
         lr_min: down to this one.
-        momentum: SGD's.
-        weight_decay: SGD's, the same for every optimizer compared.
+        momentum: SGD's, or Adam's β1.
+        weight_decay: the base's, λw added to the gradient; the same for every optimizer compared.
         label_smoothing: in [0, 1).
         precision: of convolutions and matrix products. ``float32``: full float32 everywhere.
             ``tf32``: TF32 where the device has it (NVIDIA GPUs from Ampere on), else float32; the
@@ -63,6 +67,13 @@ class RunConfig:
             images that ``train_size`` leaves out, which makes an accuracy's noise smaller.
         label_noise: fraction in [0, 1) of the training labels that are wrong, the same in every
             run (:mod:`paper_repro.data.noise`).
+        base: what takes the steps: ``sgd``, or ``adam`` with β2 = 0.98 and ε = 1e-9, as Vaswani et
+            al. (2017) train Transformers.
+        schedule: of the learning rate, ``cosine`` or ``inverse-sqrt``
+            (:mod:`paper_repro.train.schedule`).
+        warmup: steps over which the learning rate first rises linearly.
+        average: of how many last epochs the weights are averaged for the last evaluation and for
+            what is saved (:class:`paper_repro.train.averaging.Average`); 1 is the last alone.
     """
 
     #: Fields that came after runs were recorded, and what those runs did: records that lack one
@@ -74,6 +85,10 @@ class RunConfig:
             "evaluate_every": 1,
             "test_on": "official",
             "label_noise": 0.0,
+            "base": "sgd",
+            "schedule": "cosine",
+            "warmup": 0,
+            "average": 1,
         }
     )
 
@@ -98,16 +113,20 @@ class RunConfig:
     evaluate_every: int = 1
     test_on: str = "official"
     label_noise: float = 0.0
+    base: str = "sgd"
+    schedule: str = "cosine"
+    warmup: int = 0
+    average: int = 1
 
     def __post_init__(self) -> None:
         for name, annotation in _types().items():
             object.__setattr__(self, name, checked(name, getattr(self, name), annotation))
         for registry, member in ((DATASETS, self.dataset), (MODELS, self.model)):
             registry[member]
-        for name in ("epochs", "batch_size", "evaluate_every"):
+        for name in ("epochs", "batch_size", "evaluate_every", "average"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("lr", "lr_min", "momentum", "weight_decay"):
+        for name in ("lr", "lr_min", "momentum", "weight_decay", "warmup"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} must be at least 0, not {getattr(self, name)}")
         if not 0 <= self.seed < 2**32:
@@ -117,12 +136,18 @@ class RunConfig:
         for name in ("label_smoothing", "label_noise"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{name} must lie in [0, 1), not {getattr(self, name)}")
-        if self.precision not in PRECISIONS:
-            raise UserError(
-                f"unknown precision {self.precision!r}; known are {', '.join(PRECISIONS)}"
-            )
-        if self.init not in INITS:
-            raise UserError(f"unknown init {self.init!r}; known are {', '.join(INITS)}")
+        for name, known in (
+            ("precision", PRECISIONS),
+            ("init", INITS),
+            ("base", BASES),
+            ("schedule", SCHEDULES),
+        ):
+            if getattr(self, name) not in known:
+                raise UserError(
+                    f"unknown {name} {getattr(self, name)!r}; known are {', '.join(known)}"
+                )
+        if self.average > self.epochs:
+            raise UserError(f"average is {self.average}, but the training has {self.epochs} epochs")
         if self.test_on not in TEST_ON:
             raise UserError(f"test_on is {' or '.join(TEST_ON)}, not {self.test_on!r}")
         if not 0 <= self.rho_start <= 1:

@@ -143,6 +143,8 @@ class Table:
         notes: what a reader must know to trust the numbers, one sentence or two each.
         value: what is read from a record.
         alternatives: other values to show in tables of their own below, by title.
+        baseline: what a :class:`Delta` is a difference to, in words.
+        about: what is trained, in one line, where that is not what the profile says of itself.
     """
 
     name: str
@@ -152,6 +154,8 @@ class Table:
     notes: tuple[str, ...] = ()
     value: Callable[[Record], float | None] = last_accuracy
     alternatives: tuple[tuple[str, Callable[[Record], float | None]], ...] = ()
+    baseline: str = "SGD"
+    about: str = ""
 
     def runs(self) -> Iterator[RunConfig]:
         """Every run that the table needs, each once."""

@@ -27,7 +27,10 @@ DATASET_LABELS = {
     "cifar100": "CIFAR-100",
     "digits": "digits",
     "imagenet": "ImageNet-1K",
+    "multi30k": "Multi30k",
+    "phrases": "generated phrases",
     "tinyimagenet20": "20 classes of Tiny-ImageNet",
+    "wmt14": "WMT-14",
 }
 MODEL_LABELS = {
     "efficientnet_b0": "EfficientNet-B0",

@@ -23,8 +23,8 @@ _WARNING = (
 _NO_EVIDENCE = "Not evidence: this size only shows that the pipeline works."
 _CELL = "mean ± standard deviation over seeds (number of runs)."
 _DELTA = (
-    "Δ: difference to SGD, paired by seed, [95 % t-interval of its mean] if there are two or more "
-    "(number of pairs)."
+    "Δ: difference to {baseline}, paired by seed, [95 % t-interval of its mean] if there are two "
+    "or more (number of pairs)."
 )
 _MEAN_DELTA = (
     "mean Δ: mean of the rows' Δ, [95 % t-interval of it over the seeds] if all rows have the same "
@@ -98,7 +98,7 @@ def _legend(table: Table, profile: Profile) -> list[str]:
     published = any(entry.published is not None for entry in entries)
     return [
         _CELL,
-        *([_DELTA] if Delta in kinds else []),
+        *([_DELTA.format(baseline=table.baseline)] if Delta in kinds else []),
         *([_MEAN_DELTA] if MeanDelta in kinds else []),
         _GAPS,
         *([_PUBLISHED] if published and profile.evidence else []),
@@ -169,9 +169,10 @@ def markdown(table: Table, records: Records, profile: Profile) -> str:
     if _trains_nothing(table):
         parts.append("Nothing is trained for this table; it is the same in every profile.")
     elif profile.evidence:
-        parts.append(f"Profile `{profile.name}`: {profile.about}.")
+        parts.append(f"Profile `{profile.name}`: {table.about or profile.about}.")
     else:
-        parts.append(_WARNING.format(name=profile.name, about=profile.about))
+        about = table.about or profile.about
+        parts.append(_WARNING.format(name=profile.name, about=about))
     parts.append(_github(table, _grid(table, records, table.value, profile.evidence)))
     for title, value in table.alternatives:
         parts += [f"## {title}", _github(table, _grid(table, records, value, profile.evidence))]
@@ -220,7 +221,11 @@ def latex(table: Table, records: Records, profile: Profile) -> str:
         lines.append(_tex_line(row))
     caption = [
         f"{table.title}.",
-        *([] if _trains_nothing(table) else [f"Profile {profile.name}: {profile.about}."]),
+        *(
+            []
+            if _trains_nothing(table)
+            else [f"Profile {profile.name}: {table.about or profile.about}."]
+        ),
         *([] if profile.evidence or _trains_nothing(table) else [_NO_EVIDENCE]),
         *_legend(table, profile),
         *table.notes,
@@ -260,7 +265,7 @@ def csv(table: Table, records: Records, profile: Profile) -> str:
     ``value`` names what is read from a record: the table's own value first, then its alternatives.
     ``published`` is the paper's number; where the profile is no evidence it is left empty.
     """
-    width = len(table.rows[0].labels)
+    width = len(table.rows[0].labels) if table.rows else 0
     lines: list[dict[str, object]] = []
     for value in (table.value, *(value for _, value in table.alternatives)):
         for row, header, entry in _entries(table, width):

@@ -53,6 +53,10 @@ OTHER = {
     "evaluate_every": 5,
     "test_on": "wide",
     "label_noise": 0.2,
+    "base": "adam",
+    "schedule": "inverse-sqrt",
+    "warmup": 100,
+    "average": 5,
 }
 
 
@@ -94,6 +98,7 @@ def test_an_option_younger_than_a_record_leaves_the_record_its_run(monkeypatch):
 
 def test_a_field_younger_than_a_record_leaves_the_record_its_run():
     younger = {"init", "rho_start", "evaluate_every", "test_on", "label_noise"}
+    younger |= {"base", "schedule", "warmup", "average"}
     assert set(RunConfig.FIELD_BEFORE) == younger
     old = {k: v for k, v in paper_run().to_dict().items() if k not in RunConfig.FIELD_BEFORE}
     then = RunConfig.from_dict(old)
@@ -108,6 +113,10 @@ def test_a_field_younger_than_a_record_leaves_the_record_its_run():
         {"rho_start": 0.5},
         {"evaluate_every": 2},
         {"test_on": "wide"},
+        {"base": "adam"},
+        {"schedule": "inverse-sqrt"},
+        {"warmup": 100},
+        {"average": 5},
     ):
         new = paper_run(**changes)
         assert new.fingerprint != then.fingerprint
@@ -196,7 +205,7 @@ PLAIN = paper_run().to_dict()
         ({}, "lacks 'augment'"),
         (without(PLAIN, "lr"), "lacks 'lr'"),  # it has a default, but nothing is filled in
         (without(PLAIN, "method"), "lacks 'method'"),
-        ({**PLAIN, "warmup": 5}, "unknown 'warmup'"),
+        ({**PLAIN, "dropout": 5}, "unknown 'dropout'"),
         ({**PLAIN, "method": "random"}, "no name"),
         ({**PLAIN, "method": without(PLAIN["method"], "name")}, "no name"),
         ({**PLAIN, "method": {"name": ["random"]}}, "no name"),
@@ -233,7 +242,13 @@ def test_what_is_no_config_is_refused_in_a_sentence(plain, said):
         ({"seed": -1}, "seed"),
         ({"seed": 2**32}, "seed"),
         ({"train_size": 0}, "train_size"),
-        ({"init": "zeros"}, "unknown init 'zeros'; known are fan_in, released"),
+        ({"init": "zeros"}, "unknown init 'zeros'; known are fan_in, released, xavier"),
+        ({"base": "lion"}, "unknown base 'lion'; known are sgd, adam"),
+        ({"schedule": "steps"}, "unknown schedule 'steps'; known are cosine, inverse-sqrt"),
+        ({"warmup": -1}, "warmup must be at least 0"),
+        ({"warmup": 0.5}, "warmup must be a whole number"),
+        ({"average": 0}, "average must be at least 1"),
+        ({"average": 161}, "average is 161, but the training has 160 epochs"),
         ({"rho_start": 1.5}, "rho_start must lie in"),
         ({"rho_start": -0.1}, "rho_start must lie in"),
         ({"rho_start": 0.5, "optimizer": OPTIMIZERS.spec("sgd")}, "sgd has no rho"),

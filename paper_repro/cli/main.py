@@ -21,7 +21,7 @@ from paper_repro.cli.measure import run_measure
 from paper_repro.config import RunConfig
 from paper_repro.engine import ENGINES
 from paper_repro.errors import UserError
-from paper_repro.experiment.profiles import Profile, profile
+from paper_repro.experiment.profiles import NETWORKS, Profile, profile
 from paper_repro.experiment.records import Record
 from paper_repro.experiment.runs import Workplace, execute, record_failure
 from paper_repro.experiment.status import report
@@ -99,10 +99,12 @@ def _run_together(config: RunConfig, place: Workplace, ranks: Ranks) -> int:
         return 1
     last, best = record.accuracy("last"), record.accuracy("best")
     speed, sparsity = record.body["speed"], record.body["sparsity"]
+    name, unit = record.score.replace("_", " "), " %" if record.score == "test_accuracy" else ""
+    counted = next(key for key in speed if key.endswith("_per_second"))
     print(
-        f"test accuracy {last:.2f} % after the last epoch ({best:.2f} % at best), "
+        f"{name} {last:.2f}{unit} after the last epoch ({best:.2f}{unit} at best), "
         f"sparsity {sparsity['masked_layers']:.2%} of the masked layers "
-        f"({sparsity['overall']:.2%} overall), {speed['images_per_second']:.0f} images/s"
+        f"({sparsity['overall']:.2%} overall), {speed[counted]:.0f} {counted.split('_')[0]}/s"
     )
     if record.missed:
         print(f"The sparsity asked for, {config.sparsity:.2%}, was missed by {record.missed:+.2%}.")
@@ -146,7 +148,7 @@ def _config(options: argparse.Namespace) -> RunConfig:
     chosen = {name: value for name, value in given_too.items() if value is not None}
     config = size.config(
         options.dataset,
-        "resnet32x2",
+        NETWORKS.get(options.dataset, "resnet32x2"),
         method,
         optimizer,
         options.seed,
@@ -189,7 +191,7 @@ def _sweep(options: argparse.Namespace) -> int:
         raise UserError(f"no run of {options.table} fits that selection")
     todo = missing(wanted, place)
     if not size.evidence and not options.quiet:
-        print(f"The {size.name} profile is not evidence: {size.about}.")
+        print(f"The {size.name} profile is not evidence: {table.about or size.about}.")
     print(f"{options.table}, {size.name}: {len(wanted)} runs wanted, {len(todo)} to train.")
     sys.stdout.flush()
     jobs = options.jobs

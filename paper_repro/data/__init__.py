@@ -4,9 +4,10 @@
     augmenter = Augmenter(data)
 
 A file registers a function that takes what it needs of ``root``, ``cache``, ``workers`` and
-``skip_broken`` and returns a :class:`Dataset` on the CPU, or a :class:`StreamedDataset` where the
-images do not fit into memory. Either names the task it is trained for, and nothing else needs to
-know which one it is.
+``skip_broken`` and returns a :class:`Dataset` on the CPU, a :class:`StreamedDataset` where the
+images do not fit into memory, or what another task trains on, such as sentence pairs
+(:class:`paper_repro.data.pairs.PairDataset`), with the same ``to`` and ``prefix``. Each names the
+task it is trained for, and nothing else needs to know which one it is.
 """
 
 from __future__ import annotations

@@ -52,8 +52,8 @@ def gradients_per_step(spec: Spec) -> float:
 class Cost:
     """Core-hours that runs take; for a GPU, only their proportions mean something.
 
-    Epochs x samples x 6 MACs x gradients per step x :func:`relative_time` / speed of a core. The
-    speed is that of the records at hand if there are some, else RATE.
+    Epochs x images, or tokens, x 6 MACs x gradients per step x :func:`relative_time` / speed of a
+    core. The speed is that of the records at hand if there are some, else RATE.
 
     Args:
         place: where the runs would be trained; its engine and device decide what zeros save.
@@ -63,7 +63,7 @@ class Cost:
     def __init__(self, place: Workplace, records: Iterable[Record] = ()) -> None:
         self.place = place
         self._data: dict[str, Any] = {}
-        self._sizes: dict[tuple[Any, ...], tuple[int, float]] = {}
+        self._sizes: dict[tuple[Any, ...], tuple[int, float, bool]] = {}
         self._gradients: dict[Spec, float] = {}
         self._slowness = 1.0
         ratios = [
@@ -80,20 +80,21 @@ class Cost:
         Raises:
             UserError: its data set is not there.
         """
-        samples, macs = self._size(config)
+        units, macs, images = self._size(config)
         if config.optimizer not in self._gradients:
             self._gradients[config.optimizer] = gradients_per_step(config.optimizer)
-        flops = 6.0 * macs * samples * config.epochs * self._gradients[config.optimizer]
+        flops = 6.0 * macs * units * config.epochs * self._gradients[config.optimizer]
         sparse = (
-            self.place.device == "cpu"
+            images
+            and self.place.device == "cpu"
             and self.place.engine != "dense"
             and config.precision != "bf16"  # the engine does not train under autocast
         )
         share = relative_time(1.0 - config.sparsity) if sparse else 1.0
         return self._slowness * flops * share / RATE / 3600
 
-    def _size(self, config: RunConfig) -> tuple[int, float]:
-        """Samples of an epoch, and MACs of one when dense."""
+    def _size(self, config: RunConfig) -> tuple[int, float, bool]:
+        """Units of an epoch, MACs of one when dense, and whether they are images."""
         key = (config.dataset, config.model, config.train_size, config.batch_size)
         if key not in self._sizes:
             if config.dataset not in self._data:
@@ -104,7 +105,8 @@ class Cost:
             data = whole if config.train_size is None else whole.prefix(config.train_size)
             task = TASKS[data.task](config, data)
             macs = task.macs(task.build_model())
-            self._sizes[key] = task.steps_per_epoch * config.batch_size, float(sum(macs.values()))
+            total = float(sum(macs.values()))
+            self._sizes[key] = task.units_per_epoch, total, task.image is not None
         return self._sizes[key]
 
 

@@ -14,7 +14,7 @@ from paper_repro.optim import OPTIMIZERS
 from paper_repro.registry import Scalar, Spec
 from paper_repro.sparse import METHODS
 
-__all__ = ["PROFILES", "RHO", "Profile", "profile"]
+__all__ = ["NETWORKS", "PROFILES", "RHO", "Profile", "profile"]
 
 #: The paper's radius on CIFAR.
 RHO = 0.05
@@ -123,12 +123,28 @@ class Profile:
         )
 
 
+#: The paper's network on each of its data sets, where it is not ResNet-32.
+NETWORKS: Mapping[str, str] = _frozen({"wmt14": "transformer_base"})
+
+
+def _translation(**settings: Any) -> Mapping[str, Any]:
+    """How Transformers are trained (Vaswani et al., 2017); the paper says nothing of it."""
+    common = {"base": "adam", "schedule": "inverse-sqrt", "init": "xavier", "augment": False}
+    decay = {"weight_decay": 0.0, "lr_min": 0.0, "label_smoothing": 0.1}
+    return _frozen({**common, **decay, **settings})
+
+
 # On CIFAR-100 and for ImageNet's stand-in the `cpu` profile has settings of its own, whatever bed
 # it uses on CIFAR-10. Its networks are narrow so that a run is affordable on a core. At a quarter
 # of the width the initial weights are half as long (ResNet-50: 106 against 213), and so is ρ.
 _IMAGENET = {"lr": 0.1, "weight_decay": 1e-4, "label_smoothing": 0.1, "init": "released"}
 _CPU_DATASETS = _frozen(
-    {"cifar10": "cifar10", "cifar100": "cifar100", "imagenet": "tinyimagenet20"}
+    {
+        "cifar10": "cifar10",
+        "cifar100": "cifar100",
+        "imagenet": "tinyimagenet20",
+        "wmt14": "multi30k",
+    }
 )
 _CPU_MODELS = _frozen(
     {
@@ -138,6 +154,7 @@ _CPU_MODELS = _frozen(
         "efficientnet_b0": "efficientnet_b0_64",
         "resnet34": "resnet34_64_quarter",
         "resnet50": "resnet50_64_quarter",
+        "transformer_base": "transformer_tiny",
     }
 )
 _CPU_PER_DATASET = _frozen(
@@ -154,6 +171,14 @@ _CPU_PER_DATASET = _frozen(
             }
         ),
         "imagenet": _frozen({**_IMAGENET, "epochs": 30, "evaluate_every": 5}),
+        "wmt14": _translation(
+            epochs=20,
+            batch_size=2048,
+            lr=3.5e-3,
+            warmup=1000,
+            average=5,
+            evaluate_every=5,
+        ),
     }
 )
 _CPU_RHOS = _frozen({"cifar10": 0.1, "cifar100": 0.1, "imagenet": 0.5})
@@ -169,7 +194,14 @@ PROFILES: Mapping[str, Profile] = _frozen(
                 name="smoke",
                 about="scikit-learn's digits with a tiny ResNet, a few seconds a run",
                 evidence=False,
-                datasets=_frozen({"cifar10": "digits", "cifar100": "digits", "imagenet": "digits"}),
+                datasets=_frozen(
+                    {
+                        "cifar10": "digits",
+                        "cifar100": "digits",
+                        "imagenet": "digits",
+                        "wmt14": "phrases",
+                    }
+                ),
                 models=_frozen(
                     {
                         "resnet32x2": "resnet_digits",
@@ -178,12 +210,23 @@ PROFILES: Mapping[str, Profile] = _frozen(
                         "efficientnet_b0": "efficientnet_digits",
                         "resnet34": "resnet34_digits",
                         "resnet50": "resnet50_digits",
+                        "transformer_base": "transformer_toy",
                     }
                 ),
                 seeds=(0, 1),
                 settings=_frozen({"epochs": 20, "batch_size": 32, "init": "released"}),
                 per_dataset=_frozen(
-                    {"imagenet": _frozen({"epochs": 4, "batch_size": 32, "init": "released"})}
+                    {
+                        "imagenet": _frozen({"epochs": 4, "batch_size": 32, "init": "released"}),
+                        "wmt14": _translation(
+                            epochs=8,
+                            batch_size=512,
+                            lr=5e-3,
+                            warmup=80,
+                            average=2,
+                            evaluate_every=4,
+                        ),
+                    }
                 ),
                 per_model=_frozen({"vgg19": _frozen({"epochs": 8})}),
                 methods=_frozen(
@@ -261,7 +304,7 @@ PROFILES: Mapping[str, Profile] = _frozen(
                 name="paper",
                 about="the paper's setting, ResNet-32 of double width, 160 epochs, for a GPU",
                 evidence=True,
-                datasets=_frozen({d: d for d in ("cifar10", "cifar100", "imagenet")}),
+                datasets=_frozen({d: d for d in ("cifar10", "cifar100", "imagenet", "wmt14")}),
                 models=_frozen({}),
                 seeds=(0, 1, 2),
                 # An evaluation after every epoch would be 6 % of a truly sparse run.
@@ -278,7 +321,18 @@ PROFILES: Mapping[str, Profile] = _frozen(
                                 "precision": "tf32",
                                 "evaluate_every": 2,
                             }
-                        )
+                        ),
+                        # Vaswani et al.'s base model: about 100,000 steps of 25,000 tokens a side. How
+                        # many epochs that is, is estimated and not counted.
+                        "wmt14": _translation(
+                            epochs=17,
+                            batch_size=25_000,
+                            lr=7e-4,
+                            warmup=4000,
+                            average=3,
+                            precision="tf32",
+                            evaluate_every=2,
+                        ),
                     }
                 ),
                 per_model=_frozen(

@@ -33,8 +33,16 @@ class Record:
     body: dict[str, Any]
 
     def accuracy(self, which: str = "last") -> float | None:
-        """Test accuracy (%) after the ``last`` epoch or of the ``best`` one; None if unfinished."""
+        """Test accuracy (%) after the ``last`` epoch or of the ``best`` one; None if unfinished.
+
+        Of a task with another score, that (see :attr:`score`).
+        """
         return self.body["accuracy"][which] if self.status == "finished" else None
+
+    @property
+    def score(self) -> str:
+        """The curve's metric that :meth:`accuracy` gives."""
+        return str(self.body.get("score", "test_accuracy"))
 
     @property
     def missed(self) -> float:

@@ -263,6 +263,8 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
                 save_tensors(checkpoint, trainer.state_dict())
                 lines = (json.dumps(finite(line)) for line in trainer.curve)
                 write_text(folder / "log.jsonl", "\n".join(lines) + "\n")
+                for name, text in trainer.task.files().items():
+                    write_text(folder / name, text)
             progress(config, trainer.epoch)
     except Diverged as error:
         status, reason = "diverged", str(error)
@@ -344,10 +346,11 @@ def _measured(trainer: Trainer, reason: str | None) -> dict[str, Any]:
     # Some methods are denser than asked until late in the training: their best epoch is the best
     # of those in which the network was as sparse as in the end.
     score, unit = trainer.task.score, trainer.task.unit
+    facts = trainer.task.facts()
     scored = [line for line in curve if score in line]
     final = [line[score] for line in scored if line["sparsity"] == scored[-1]["sparsity"]]
     seconds = sum(line["seconds"] for line in curve)
-    samples = len(curve) * trainer.steps_per_epoch * trainer.config.batch_size
+    units = len(curve) * trainer.task.units_per_epoch
     device = trainer.device
     if device.type == "cuda":
         memory = {"device_peak_bytes": torch.cuda.max_memory_allocated(device)}
@@ -356,6 +359,8 @@ def _measured(trainer: Trainer, reason: str | None) -> dict[str, Any]:
         memory = {"process_peak_bytes": peak * (1 if sys.platform == "darwin" else 1024)}
     return {
         "reason": reason,
+        **({} if score == "test_accuracy" else {"score": score}),
+        **({"task_facts": facts} if facts else {}),
         "accuracy": {
             "last": scored[-1][score] if scored else None,
             "best": max(final, default=None),
@@ -372,7 +377,7 @@ def _measured(trainer: Trainer, reason: str | None) -> dict[str, Any]:
         **_compaction(trainer, reason),
         "speed": {
             "seconds": seconds,
-            f"{unit}_per_second": samples / seconds if seconds else None,
+            f"{unit}_per_second": units / seconds if seconds else None,
             # Means over the run, whose ρ may have been 0 for a part of it.
             "gradients_per_step": _mean(curve, "gradients_per_step", trainer.cost()[0]),
             "forwards_per_step": _mean(curve, "forwards_per_step", trainer.cost()[1]),

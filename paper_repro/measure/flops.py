@@ -27,8 +27,8 @@ __all__ = [
 ]
 
 
-def layer_macs(model: nn.Module, input_shape: Sequence[int]) -> dict[str, int]:
-    """Dense MACs of one image, by the name of the weight that they multiply with.
+def layer_macs(model: nn.Module, input_shape: Sequence[int] | Any) -> dict[str, int]:
+    """Dense MACs of one input, by the name of the weight that they multiply with.
 
     Found by a dry run without numbers (on torch's meta device) in evaluation mode: parameters,
     buffers, modes and random states stay as they are, and it costs no time.
@@ -36,7 +36,8 @@ def layer_macs(model: nn.Module, input_shape: Sequence[int]) -> dict[str, int]:
     Args:
         model: its Conv1d/2d/3d and Linear layers are counted, grouped convolutions rightly, a
             layer that is used twice twice.
-        input_shape: of one input without the batch: (C, H, W).
+        input_shape: of one image without the batch, (C, H, W); or, for a model that is called with
+            something else, that input itself, a batch of one on the meta device.
     """
     macs: dict[str, int] = {}
     handles = []
@@ -59,9 +60,10 @@ def layer_macs(model: nn.Module, input_shape: Sequence[int]) -> dict[str, int]:
         tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         blank = {name: torch.empty_like(t, device="meta") for name, t in tensors.items()}
         dtype = next((t.dtype for t in blank.values() if t.is_floating_point()), None)
-        image = torch.empty(1, *input_shape, device="meta", dtype=dtype)
+        image = isinstance(input_shape, tuple | list)
+        one = torch.empty(1, *input_shape, device="meta", dtype=dtype) if image else input_shape
         with torch.no_grad():
-            torch.func.functional_call(model, blank, (image,))
+            torch.func.functional_call(model, blank, (one,))
     finally:
         for handle in handles:
             handle.remove()

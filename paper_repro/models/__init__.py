@@ -17,7 +17,7 @@ MODELS: Registry = Registry(
 
 
 def build(
-    model: Spec | str, *, classes: int, channels: int, seed: int, init: str = "fan_in"
+    model: Spec | str, *, classes: int, channels: int = 3, seed: int, init: str = "fan_in"
 ) -> nn.Module:
     """A freshly initialised network on the CPU, in training mode.
 
@@ -26,8 +26,8 @@ def build(
 
     Args:
         model: a registered name, or a spec with the model's options.
-        classes: size of the output.
-        channels: channels of the input images.
+        classes: size of the output; of a Transformer, its vocabulary.
+        channels: channels of the input images, if it has images.
         seed: of the initial weights.
         init: how they are drawn, one of :data:`paper_repro.models.init.INITS`.
 
@@ -41,7 +41,7 @@ def build(
         # torch.manual_seed would seed the accelerators too, which the fork does not restore.
         torch.default_generator.manual_seed(seed)
         network: nn.Module = MODELS.build(spec, classes=classes, channels=channels)
-        if init != "fan_in":  # which it has drawn already
+        if init != getattr(network, "drawn_as", "fan_in"):  # which it has drawn already
             torch.default_generator.manual_seed(seed)
             INITS[init](network)
     return network

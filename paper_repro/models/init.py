@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from torch import nn
 
-__all__ = ["INITS", "kaiming_", "released_"]
+__all__ = ["INITS", "kaiming_", "released_", "xavier_"]
 
 
 def kaiming_(network: nn.Module) -> None:
@@ -37,8 +37,26 @@ def released_(network: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-#: How a network's weights are drawn, by the name that a run's config gives it. Every network draws
-#: itself by ``kaiming_`` when it is made.
+def xavier_(network: nn.Module) -> None:
+    """Draw starting weights as Transformers' usually are, in module order.
+
+    Linear layers from U(-a, a) with a² = 6 / (fan_in + fan_out) and bias 0; embeddings of width d
+    from N(0, 1/d), the entry of the filling (number 0) too. A linear layer that shares an
+    embedding's weight has the embedding's.
+    """
+    embeddings = {id(m.weight) for m in network.modules() if isinstance(m, nn.Embedding)}
+    for module in network.modules():
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
+        elif isinstance(module, nn.Linear):
+            if id(module.weight) not in embeddings:
+                nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+#: How a network's weights are drawn, by the name that a run's config gives it. A network draws
+#: itself when it is made: by ``kaiming_``, or as its attribute ``drawn_as`` says.
 INITS: Mapping[str, Callable[[nn.Module], None]] = MappingProxyType(
-    {"fan_in": kaiming_, "released": released_}
+    {"fan_in": kaiming_, "released": released_, "xavier": xavier_}
 )

@@ -30,7 +30,8 @@ class Closure:
 
     Args:
         forward: the model, or what runs it.
-        inputs: of the batch, samples along the first dimension.
+        inputs: of the batch, samples along the first dimension: a tensor, or what is indexed like
+            one.
         target: labels, in the same order.
         optimizer: whose gradients a call zeroes (to None).
         loss_fn: ``loss_fn(outputs, target, reduction=...)`` with reductions "mean" and "none", as
@@ -46,8 +47,8 @@ class Closure:
 
     def __init__(
         self,
-        forward: Callable[[Tensor], Tensor],
-        inputs: Tensor,
+        forward: Callable[[Any], Tensor],
+        inputs: Any,
         target: Tensor,
         optimizer: Optimizer,
         *,
@@ -89,7 +90,7 @@ class Closure:
         outputs = self._outputs(self.inputs) if outputs is None else outputs
         return self.loss_fn(outputs, self.target, reduction="none")
 
-    def _outputs(self, inputs: Tensor) -> Tensor:
+    def _outputs(self, inputs: Any) -> Tensor:
         with self.context():
             outputs = self.forward(inputs)
         return outputs if outputs.dtype == torch.float64 else outputs.float()

@@ -16,19 +16,20 @@ _PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 #: ``uniform``: every masked layer equally sparse; first convolution, shortcuts, the layers of
 #: squeeze-and-excitation and the classifier stay dense (MEST's and the released S2-SAM code's
-#: choice). ``uniform-rigl``: the first convolution stays dense (RigL's). ``erk``: see
-#: :func:`erk_densities`. Depthwise convolutions stay dense in each, as in RigL's MobileNets: they
+#: choice). ``uniform-rigl``: the first convolution stays dense (RigL's). ``uniform-all``: none does
+#: (the paper's Transformer). ``erk``: see :func:`erk_densities`. Depthwise convolutions stay dense in each, as in RigL's MobileNets: they
 #: are few weights, and a filter of nine has none to spare. Other grouped convolutions are masked.
-DISTRIBUTIONS = ("uniform", "uniform-rigl", "erk")
+DISTRIBUTIONS = ("uniform", "uniform-rigl", "uniform-all", "erk")
 
 
 def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
     """The weights that may ever be masked: those of convolutions and linear layers, by name.
 
-    Biases and normalisation layers never are; a weight shared by two layers appears once.
+    Biases and normalisation layers never are, and neither are embeddings, also where a linear layer
+    shares their weight; a weight shared by two layers appears once.
     """
     found: dict[str, nn.Parameter] = {}
-    seen: set[int] = set()
+    seen = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     for name, module in model.named_modules():
         if isinstance(module, _PRUNABLE) and id(module.weight) not in seen:
             seen.add(id(module.weight))
@@ -58,12 +59,15 @@ def kept_dense(model: nn.Module, distribution: str) -> set[str]:
     convolutions = [name for name, w in weights.items() if w.dim() > 2]
     linears = [name for name, w in weights.items() if w.dim() == 2]
     dense = depthwise(model)
-    if distribution == "erk":
+    if distribution in ("erk", "uniform-all"):
         return dense
-    # A network without convolutions has its first linear layer for a stem.
-    dense |= set((convolutions or linears)[:1])
+    # A network without convolutions has its first linear layer for a stem, or its embedding, and
+    # then the output layer may share that.
+    embeds = any(isinstance(m, nn.Embedding) for m in model.modules())
+    dense |= set((convolutions or ([] if embeds else linears))[:1])
     if distribution == "uniform":
-        dense |= set(linears[-1:])
+        last = [m.weight for m in model.modules() if isinstance(m, nn.Linear)][-1:]
+        dense |= {name for name in linears if weights[name] is last[0]}
         dense |= {n for n in weights if {"shortcut", "downsample"} & set(n.split("."))}
         dense |= squeeze_excitation(model)
     return dense

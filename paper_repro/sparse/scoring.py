@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from paper_repro.sparse.distribution import prunable
 
@@ -27,7 +28,8 @@ def undisturbed(model: nn.Module, training: bool = True) -> Iterator[None]:
     gradients = {p: p.grad for p in model.parameters()}
     devices = [p.device for p in model.parameters() if p.device.type == "cuda"][:1]
     try:
-        with torch.random.fork_rng(devices=devices):
+        # Fused attention has no second derivative.
+        with torch.random.fork_rng(devices=devices), sdpa_kernel(SDPBackend.MATH):
             model.train(training)
             yield
     finally:

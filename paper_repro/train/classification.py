@@ -19,7 +19,7 @@ from paper_repro.measure.flops import layer_macs
 from paper_repro.optim import Closure
 from paper_repro.sparse.method import BatchRequest
 from paper_repro.train import TASKS
-from paper_repro.train.task import Batch, Task
+from paper_repro.train.task import Batch, Task, check_model
 
 __all__ = ["Classification", "ImageClassification"]
 
@@ -35,7 +35,7 @@ class ImageClassification(Task):
         device: to train on.
 
     Raises:
-        UserError: fewer training images than a batch has.
+        UserError: fewer training images than a batch has, or a network that classifies nothing.
     """
 
     unit = "images"
@@ -43,6 +43,7 @@ class ImageClassification(Task):
     divisible = True
 
     def __init__(self, config: RunConfig, data: Any, device: torch.device) -> None:
+        check_model(config, "classification")
         self.config = config
         self.data = data
         self.device = device

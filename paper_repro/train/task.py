@@ -10,11 +10,33 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from paper_repro.config import RunConfig
+from paper_repro.errors import UserError
+from paper_repro.models import MODELS
 from paper_repro.optim import Closure
 from paper_repro.sparse.method import BatchRequest
 from paper_repro.train.ranks import ALONE, Ranks
 
-__all__ = ["Batch", "Task"]
+__all__ = ["Batch", "Task", "check_model"]
+
+
+def check_model(config: RunConfig, task: str) -> None:
+    """Refuse a network that is made for another task than the data set's.
+
+    Raises:
+        UserError: it is; the networks that would do are named. A model says what it is for in an
+            attribute ``task``; those that say nothing classify images.
+    """
+
+    def made_for(model: str) -> str:
+        return str(getattr(MODELS[model], "task", "classification"))
+
+    if made_for(config.model) != task:
+        fitting = ", ".join(name for name in MODELS if made_for(name) == task)
+        raise UserError(
+            f"{config.model} is made for {made_for(config.model)}, but {config.dataset} is there "
+            f"for {task}; networks for it are {fitting}"
+        )
 
 
 @dataclass(frozen=True)
@@ -22,12 +44,12 @@ class Batch:
     """One step's samples, along the first dimension.
 
     Attributes:
-        inputs: what the model is called with.
+        inputs: what the model is called with: a tensor, or what is indexed by samples like one.
         target: what its outputs are compared with.
         index: int64 [B], which samples of the training set these are.
     """
 
-    inputs: Tensor
+    inputs: Any
     target: Tensor
     index: Tensor
 
@@ -42,12 +64,14 @@ class Task(ABC):
     beginning of an epoch ends bit-identical to one never stopped.
 
     Attributes:
+        config: the run.
         device: to train on.
         samples: in the training set.
-        steps_per_epoch: full batches in it, at least 1.
+        steps_per_epoch: batches of an epoch, at least 1.
     """
 
-    #: What is counted by speeds and FLOPs: curves hold ``<unit>_per_second``.
+    #: What is counted by speeds and FLOPs, and what :meth:`macs` is of: curves hold
+    #: ``<unit>_per_second``.
     unit: ClassVar[str] = "samples"
 
     #: The metric among those of :meth:`evaluate` that records report, in % or points: more is
@@ -64,9 +88,15 @@ class Task(ABC):
     #: The processes that train the run together; the trainer sets it before it asks for batches.
     ranks: Ranks = ALONE
 
+    config: RunConfig
     device: torch.device
     samples: int
     steps_per_epoch: int
+
+    @property
+    def units_per_epoch(self) -> int:
+        """How many of ``unit`` an epoch trains on; full batches of samples, unless overridden."""
+        return self.steps_per_epoch * self.config.batch_size
 
     @property
     def image(self) -> tuple[int, int, int] | None:
@@ -91,7 +121,7 @@ class Task(ABC):
 
     @abstractmethod
     def macs(self, model: nn.Module) -> dict[str, int]:
-        """Multiply-accumulates of one sample's dense forward pass, by the weight's name."""
+        """Multiply-accumulates of one ``unit``'s dense forward pass, by the weight's name."""
 
     @property
     @abstractmethod
@@ -147,7 +177,15 @@ class Task(ABC):
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
         """``test_loss`` and the other metrics, ``score`` among them, of ``model`` as it stands."""
 
-    def closure(self, batch: Batch, forward: Callable[[Tensor], Tensor], **options: Any) -> Closure:
+    def facts(self) -> dict[str, Any]:
+        """What a record should say beside the metrics: how they were measured."""
+        return {}
+
+    def files(self) -> Mapping[str, str]:
+        """Texts by file name, of the last evaluation, that a run's folder should keep."""
+        return {}
+
+    def closure(self, batch: Batch, forward: Callable[[Any], Tensor], **options: Any) -> Closure:
         """What ``optimizer.step`` gets; ``options`` are the trainer's: optimizer and context."""
         return Closure(
             forward,

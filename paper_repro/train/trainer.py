@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,11 +21,12 @@ from paper_repro.optim import OPTIMIZERS, Closure, LatePhase, Perturbing
 from paper_repro.sparse import METHODS, DynamicMethod, SparseMethod
 from paper_repro.sparse.method import BatchRequest
 from paper_repro.train import TASKS
+from paper_repro.train.averaging import Average
 from paper_repro.train.graph import CAPTURABLE, GraphedStep
 from paper_repro.train.precision import arithmetic, autocast, float32_as
 from paper_repro.train.ranks import ALONE, Ranks
 from paper_repro.train.replicas import check_divisible, join_batch_norm, replicate, replicated
-from paper_repro.train.schedule import cosine
+from paper_repro.train.schedule import SCHEDULES
 from paper_repro.train.task import Task
 
 __all__ = ["Diverged", "Trainer"]
@@ -119,6 +121,11 @@ class Trainer:
         self.diagnostics = diagnostics
         self.engine, self.engine_reason = self._choose_engine(engine)
         self._forward, self._scored = self._engine()
+        self.average: Average | None = None
+        if config.average > 1:
+            self.average = Average(
+                self.model, self.optimizer, self.method.masks, config.average, config.epochs
+            )
         self.macs = self.task.macs(self.model)
         self._loss_sum = torch.zeros((), device=self.device)
         self._t = 0
@@ -128,12 +135,8 @@ class Trainer:
         self._within: dict[str, Any] | None = None  # where in an epoch to go on
         self._drawn_from = self.generator.get_state()  # at the epoch's beginning
         self._started, self._spent = time.perf_counter(), 0.0
-        self.graphed = (
-            graph
-            and ranks.alone
-            and self.task.replayable
-            and config.optimizer.name in CAPTURABLE
-        )
+        capturable = config.base == "sgd" and config.optimizer.name in CAPTURABLE
+        self.graphed = graph and ranks.alone and self.task.replayable and capturable
         self._graphed: GraphedStep | None = None
         if self.graphed:
             self._graphed = GraphedStep(
@@ -150,12 +153,12 @@ class Trainer:
         self.dense_gradient_flops = 0.0  # of topology updates, beyond those of a sparse step
 
     def _base_optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(
-            self.model.parameters(),
-            lr=self.config.lr,
-            momentum=self.config.momentum,
-            weight_decay=self.config.weight_decay,
-        )
+        config = self.config
+        shared: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+        if config.base == "adam":
+            betas = (config.momentum, 0.98)
+            return torch.optim.Adam(self.model.parameters(), betas=betas, eps=1e-9, **shared)
+        return torch.optim.SGD(self.model.parameters(), momentum=config.momentum, **shared)
 
     def _choose_engine(self, asked: str) -> tuple[str, str | None]:
         reason = None
@@ -163,6 +166,10 @@ class Trainer:
             reason = "it trains on images only"
         elif self.compiled:
             reason = "the model is to be compiled"
+        elif self.config.base != "sgd":
+            reason = f"the run trains with {self.config.base}"
+        elif self.config.average > 1:
+            reason = "the run averages its last weights"
         elif self.config.precision == "bf16":
             reason = "the run asks for bfloat16 autocast"
         elif not self.ranks.alone:
@@ -233,17 +240,19 @@ class Trainer:
             self.ranks.check(equal, f"after epoch {self.epoch + 1}")
         if not loss <= HOPELESS:
             raise Diverged(f"the training loss became {loss} in epoch {self.epoch + 1}")
-        samples = self.steps_per_epoch * self.config.batch_size
+        units = self.task.units_per_epoch
         gradients, forwards = (cost / self.steps_per_epoch for cost in self._cost)
         # Counted at the epoch's final masks.
         densities = self.method.masks.densities()
         # A forward pass alone is a third of a gradient.
         work = training_flops(self.macs, densities, gradients + forwards / 3)
-        self.training_flops += samples * work
+        self.training_flops += units * work
         dense = self._dense_gradients() - updates_before
         if dense:
             extra = dense_gradient_flops(self.macs, densities)
             self.dense_gradient_flops += dense * self.config.batch_size * extra
+        if self.average is not None:
+            self.average.add(self.epoch)
         last = self.epoch + 1 == self.config.epochs
         due = last or (self.epoch + 1) % self.config.evaluate_every == 0
         scores = self.evaluate() if due else {}
@@ -258,7 +267,7 @@ class Trainer:
             **scores,
             "sparsity": self.method.masks.sparsity(),
             "seconds": seconds,
-            f"{self.task.unit}_per_second": samples / seconds,
+            f"{self.task.unit}_per_second": units / seconds,
             "gradients_per_step": gradients,
             "forwards_per_step": forwards,
         }
@@ -339,7 +348,9 @@ class Trainer:
             self._step(index)
 
     def _step(self, index: Tensor) -> None:
-        lr = cosine(self._t, self.total_steps, self.config.lr, self.config.lr_min)
+        config = self.config
+        schedule = SCHEDULES[config.schedule]
+        lr = schedule(self._t, self.total_steps, config.lr, config.lr_min, config.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         if self._late is not None and self._late.at(self._t) and self._graphed is not None:
@@ -377,13 +388,22 @@ class Trainer:
         return float32_as(self.arithmetic, self.device)
 
     def evaluate(self) -> Mapping[str, float]:
-        """The task's metrics of the unperturbed weights, ``test_loss`` among them."""
+        """The task's metrics of the unperturbed weights, ``test_loss`` among them.
+
+        After the last epoch they are those of the average, if there is one, and the last weights'
+        own are beside them as ``unaveraged_...``.
+        """
         wrapped = isinstance(self.optimizer, Perturbing)
         if wrapped:
             self.optimizer.eval()
         try:
             with self._float32(), self._autocast():
-                return self.task.evaluate(self._scored)
+                own = self.task.evaluate(self._scored)
+                if self.average is None or not self.average.complete:
+                    return own
+                with self.average.in_place():
+                    averaged = self.task.evaluate(self._scored)
+                return {**averaged, **{f"unaveraged_{name}": own[name] for name in own}}
         finally:
             if wrapped:
                 self.optimizer.train()
@@ -421,6 +441,7 @@ class Trainer:
             "dense_gradient_flops": self.dense_gradient_flops,
             "engine": self.engine,
             **checkpoint.save(self.net or self.model, self.optimizer, self.method),
+            **({} if self.average is None else {"average": self.average.state_dict()}),
             "generator": self.generator.get_state(),
             "global_generator": torch.get_rng_state(),
             "cuda_generator": torch.cuda.get_rng_state(self.device)
@@ -448,17 +469,24 @@ class Trainer:
             torch.cuda.set_rng_state(state["cuda_generator"].cpu(), self.device)
         if self._graphed is not None:
             self._graphed.reset()
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.epoch = state["epoch"]
         self.curve = list(state["curve"])
         self.training_flops = state["training_flops"]
         self.dense_gradient_flops = state.get("dense_gradient_flops", 0.0)
 
     def outcome(self) -> dict[str, Any]:
-        """The trained network at w: ``weights`` (the model's whole state) and boolean ``masks``."""
+        """The trained network at w: ``weights`` (the model's whole state) and boolean ``masks``.
+
+        The weights are the average, if the training has ended and there is one.
+        """
         if isinstance(self.optimizer, Perturbing):
             self.optimizer.eval()
         if self.net is not None:
             self.net.write_back()
-        weights = {name: value.detach().cpu() for name, value in self.model.state_dict().items()}
+        average = self.average if self.average is not None and self.average.complete else None
+        with average.in_place() if average else contextlib.nullcontext():
+            weights = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
         masks = {name: mask.cpu() for name, mask in self.method.masks.state_dict().items()}
         return {"weights": weights, "masks": masks}

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -154,6 +155,19 @@ def test_run_trains_once_and_then_says_that_there_is_a_record(capsys, monkeypatc
     assert status_of(*RIGL) == 0
     again = capsys.readouterr().out.splitlines()
     assert again == [*first[:2], "It has a record already and is not trained again.", first[-1]]
+
+
+@pytest.mark.slow
+def test_run_translates_and_says_so_in_its_own_words(capsys):
+    given = ["--dataset", "wmt14", "--optimizer", "s2sam", "--epochs", "2"]
+    assert status_of("run", *given) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "phrases transformer_toy dense 0.0% s2sam seed 0 (smoke)"
+    assert re.match(r"test bleu \d+\.\d\d after the last epoch .* tokens/s$", lines[-1])
+    (path,) = Path("results/smoke").glob("*.json")
+    assert (Path("runs") / path.stem / "translations.tsv").exists()
+    assert status_of("run", *given[:-1], "1") == 2  # two epochs are averaged
+    assert "average is 2, but the training has 1 epochs" in capsys.readouterr().err
 
 
 def test_a_sweep_trains_one_seed_of_everything_before_the_next(monkeypatch):

@@ -7,7 +7,10 @@ from paper_repro.errors import UserError
 
 
 def test_known_data_sets():
-    assert list(DATASETS) == ["cifar10", "cifar100", "digits", "imagenet", "tinyimagenet20"]
+    assert list(DATASETS) == [
+        "cifar10", "cifar100", "digits", "imagenet",
+        "multi30k", "phrases", "tinyimagenet20", "wmt14",
+    ]  # fmt: skip
     assert all(not DATASETS.spec(name).options for name in DATASETS)
 
 

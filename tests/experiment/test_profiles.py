@@ -23,9 +23,25 @@ def test_the_paper_profile_is_the_papers_setting():
     assert (config.batch_size, config.lr, config.lr_min) == (64, 0.1, 4e-8)
     assert (config.momentum, config.weight_decay, config.label_smoothing) == (0.9, 5e-4, 0.0)
     assert config.augment and config.train_size is None and len(size.seeds) == 3
-    assert list(size.datasets) == ["cifar10", "cifar100", "imagenet"] and size.prune_ratio == 0.2
+    assert list(size.datasets) == ["cifar10", "cifar100", "imagenet", "wmt14"]
+    assert size.prune_ratio == 0.2
     network = models.build(config.model, classes=10, channels=3, seed=0)
     assert sum(p.numel() for p in network.parameters()) == 1_860_522
+
+
+def test_a_data_set_has_settings_of_its_own():
+    def translate(name, **settings):
+        size = profile(name)
+        return size.config("wmt14", "transformer_base", size.method("dense"), SGD, 0, **settings)
+
+    base = translate("paper")
+    assert (base.dataset, base.model, base.base) == ("wmt14", "transformer_base", "adam")
+    assert (base.schedule, base.warmup, base.label_smoothing) == ("inverse-sqrt", 4000, 0.1)
+    assert base.precision == "tf32" and run("paper").base == "sgd"  # the others are the profile's
+    assert translate("cpu").dataset == "multi30k" and translate("cpu").model == "transformer_tiny"
+    assert translate("smoke").dataset == "phrases" and translate("smoke", warmup=3).warmup == 3
+    with pytest.raises(UserError, match="the cpu-bf16-12 profile has nothing"):
+        translate("cpu-bf16-12")
 
 
 def test_only_the_smoke_profile_is_no_evidence():

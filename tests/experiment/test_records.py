@@ -43,13 +43,13 @@ def test_a_committed_record_is_complete_evidence(path, tmp_path):
         body, epochs = record.body, record.config.epochs
         assert [line["epoch"] for line in body["curve"]] == list(range(1, epochs + 1))
         every = record.config.evaluate_every
-        scored = [line for line in body["curve"] if "test_accuracy" in line]
+        scored = [line for line in body["curve"] if record.score in line]
         due = {n for n in range(1, epochs + 1) if n % every == 0 or n == epochs}
         assert {line["epoch"] for line in scored} == due
-        assert record.accuracy("last") == scored[-1]["test_accuracy"]
+        assert record.accuracy("last") == scored[-1][record.score]
         final = body["curve"][-1]["sparsity"]
         assert record.accuracy("best") == max(
-            line["test_accuracy"] for line in scored if line["sparsity"] == final
+            line[record.score] for line in scored if line["sparsity"] == final
         )
         assert body["environment"]["commit"]
         where = body["environment"]

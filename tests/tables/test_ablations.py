@@ -29,8 +29,10 @@ def test_every_table_builds_at_every_size(name: str, profile: str) -> None:
     assert table.name == name
     assert all(len(row.labels) + len(row.entries) == width for row in table.rows)
     runs = list(table.runs())
-    assert (runs or name in ("claims", "pilot")) and len({c.fingerprint for c in runs}) == len(runs)
     size = PROFILES[profile]
+    untranslated = "translation" in name and "wmt14" not in size.datasets
+    assert runs or name in ("claims", "pilot") or untranslated
+    assert len({c.fingerprint for c in runs}) == len(runs)
     of = "pilot" if name == "pilot" else size.runs_as or size.name
     assert all(c.profile == of for c in runs)
 
