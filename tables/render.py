@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from paper_repro.experiment.measures import Measures
 from paper_repro.experiment.profiles import Profile
 from paper_repro.experiment.records import Record, Records
 from paper_repro.files import write_text
+from tables import tex
 from tables.base import Cell, Delta, Entry, Interaction, MeanDelta, Number, Row, Table, Words
 from tables.stats import Summary, summarise
+from tables.tidy import runs_csv
 
 __all__ = ["csv", "latex", "markdown", "write"]
 
@@ -77,16 +78,20 @@ def _grid(
 
 
 def _shown(
-    entry: Entry, records: Records, value: Callable[[Record], float | None], paper: bool
+    entry: Entry,
+    records: Records,
+    value: Callable[[Record], float | None],
+    paper: bool,
+    published: bool = True,
 ) -> str:
     if isinstance(entry, Words):
         return entry.say(records)
     if isinstance(entry, Number):
         shown = "–" if entry.value is None else f"{entry.value:.{entry.digits}f}"
-        known = entry.published
-        return shown if known is None else f"{shown} [published {known:.{entry.digits}f}]"
-    published = entry.published if paper else None
-    return text(summarise(entry, records, value), published, getattr(entry, "digits", 2))
+        known = _known(entry, paper) if published else ""
+        return f"{shown} [published {known}]" if known else shown
+    known_by = entry.published if paper and published else None
+    return text(summarise(entry, records, value), known_by, getattr(entry, "digits", 2))
 
 
 def _legend(table: Table, profile: Profile) -> list[str]:
@@ -112,7 +117,8 @@ def _measured(table: Table) -> list[Cell | Delta | MeanDelta | Interaction]:
 
 def _trains_nothing(table: Table) -> bool:
     """Whether all entries are known without any record, so that no profile makes a difference."""
-    return all(isinstance(entry, Number) for row in table.rows for entry in row.entries)
+    entries = [entry for row in table.rows for entry in row.entries]
+    return bool(entries) and all(isinstance(entry, Number) for entry in entries)
 
 
 def _state(table: Table, records: Records) -> list[str]:
@@ -173,90 +179,51 @@ def markdown(table: Table, records: Records, profile: Profile) -> str:
     else:
         about = table.about or profile.about
         parts.append(_WARNING.format(name=profile.name, about=about))
-    parts.append(_github(table, _grid(table, records, table.value, profile.evidence)))
+    parts.append(_grid_table(table, _grid(table, records, table.value, profile.evidence)))
     for title, value in table.alternatives:
-        parts += [f"## {title}", _github(table, _grid(table, records, value, profile.evidence))]
+        parts += [f"## {title}", _grid_table(table, _grid(table, records, value, profile.evidence))]
     notes = [*_legend(table, profile), *table.notes, *_state(table, records)]
     parts += ["## Notes", "\n".join(f"- {note}" for note in notes)]
     return "\n\n".join(parts) + "\n"
 
 
-def _github(table: Table, grid: list[list[str]]) -> str:
+def _grid_table(table: Table, grid: list[list[str]]) -> str:
+    """Labels and words to the left, numbers to the right."""
     from tabulate import tabulate  # here, so that a machine that only trains does without
 
-    return tabulate(grid, table.headers, tablefmt="github", disable_numparse=True)
-
-
-_TEX = str.maketrans(
-    {
-        **{c: rf"\{c}" for c in "%&#$_{}"},
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "±": r"$\pm$",
-        "–": "--",
-        "²": "$^2$",
-        "³": "$^3$",
-        "Δ": r"$\Delta$",
-        "λ": r"$\lambda$",
-        "ρ": r"$\rho$",
-        "ζ": r"$\zeta$",
-        "η": r"$\eta$",
-        "×": r"$\times$",
-        "−": "$-$",
-        "<": "$<$",
-        ">": "$>$",
-        "`": "",
-    }
-)
+    sides = ["left"] * len(table.headers)
+    for row in table.rows:
+        for i, entry in enumerate(row.entries, start=len(row.labels)):
+            if not isinstance(entry, Words):
+                sides[i] = "right"
+    return tabulate(grid, table.headers, tablefmt="pipe", disable_numparse=True, colalign=sides)
 
 
 def latex(table: Table, records: Records, profile: Profile) -> str:
-    """A ``booktabs`` tabular in a table float; the caption carries profile, legend and state."""
-    grid = _grid(table, records, table.value, profile.evidence)
-    lines = [_tex_line(table.headers), r"\midrule"]
-    for before, row in zip([*grid[:1], *grid], grid, strict=False):
-        if row[0] != before[0] and len(table.rows[0].labels) > 1:
-            lines.append(r"\addlinespace")  # between the groups that share a first label
-        lines.append(_tex_line(row))
+    """What a paper would print (:mod:`tables.tex`): legend, notes and state stand below."""
+    nothing = _trains_nothing(table)
     caption = [
         f"{table.title}.",
-        *(
-            []
-            if _trains_nothing(table)
-            else [f"Profile {profile.name}: {table.about or profile.about}."]
-        ),
-        *([] if profile.evidence or _trains_nothing(table) else [_NO_EVIDENCE]),
-        *_legend(table, profile),
-        *table.notes,
-        *_state(table, records)[:1],
+        *([] if nothing else [f"Profile {profile.name}: {table.about or profile.about}."]),
+        *([] if profile.evidence or nothing else [_NO_EVIDENCE]),
     ]
-    return "\n".join(
-        [
-            r"% needs \usepackage{booktabs} and \usepackage{graphicx}",
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{_tex(' '.join(caption))}}}",
-            rf"\label{{tab:{table.name}}}",
-            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-            rf"\begin{{tabular}}{{{'l' * len(table.headers)}}}",
-            r"\toprule",
-            *lines,
-            r"\bottomrule",
-            r"\end{tabular}}",
-            r"\end{table}",
-            "",
-        ]
+    legend = [note for note in _legend(table, profile) if note != _PUBLISHED]
+    return tex.page(
+        table,
+        lambda entry: _shown(entry, records, table.value, False, published=False),
+        lambda entry: _known(entry, profile.evidence),
+        " ".join(caption),
+        [" ".join(legend), *table.notes, *_state(table, records)[:1]],
     )
 
 
-def _tex_line(cells: Sequence[str]) -> str:
-    # In braces, because a row that begins with "[" would be read as an argument of the \\ before.
-    return " & ".join("{" + _tex(cell) + "}" for cell in cells) + r" \\"
-
-
-def _tex(text: str) -> str:
-    return re.sub(r"(?<!\w)-(?=\d)", "−", text).translate(_TEX)  # a minus sign, no hyphen
+def _known(entry: Entry, paper: bool) -> str:
+    """An entry's published number alone."""
+    published = None if isinstance(entry, Words) else entry.published
+    if published is None or not (paper or isinstance(entry, Number)):
+        return ""
+    sign = "+" if isinstance(entry, Delta | MeanDelta | Interaction) else ""
+    return f"{published:{sign}.{getattr(entry, 'digits', 2)}f}"
 
 
 def csv(table: Table, records: Records, profile: Profile) -> str:
@@ -336,12 +303,14 @@ def _entries(table: Table, width: int) -> Iterator[tuple[Row, str, Entry]]:
 
 
 def write(table: Table, records: Records, profile: Profile, folder: Path) -> list[Path]:
-    """Write ``<name>.md``, ``.tex`` and ``.csv`` into ``folder``; returns their paths."""
+    """Write ``<name>`` as ``.md``, ``.tex``, ``.csv`` and, for runs, ``.runs.csv``; their paths."""
     contents = {
         "md": markdown(table, records, profile),
         "tex": latex(table, records, profile),
         "csv": csv(table, records, profile),
     }
+    if any(table.runs()):
+        contents["runs.csv"] = runs_csv(table, records, profile)
     paths = []
     for suffix, content in contents.items():
         path = folder / f"{table.name}.{suffix}"

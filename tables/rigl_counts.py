@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 
+import torch
 from torch import nn
 
 from paper_repro.experiment.profiles import Profile
 from paper_repro.measure import micronet
-from paper_repro.models import build
+from paper_repro.models import MODELS
 from paper_repro.sparse import layer_counts
 from paper_repro.sparse.plan import densities
 from tables import TABLES
@@ -24,7 +25,8 @@ _STEPS, _BATCH = 32_000, 4096
 
 @functools.cache
 def _resnet50() -> nn.Module:
-    return build("resnet50", classes=1000, channels=3, seed=0)
+    with torch.device("meta"):  # shapes without numbers
+        return MODELS.build(MODELS.spec("resnet50"), classes=1000, channels=3)
 
 
 @functools.cache

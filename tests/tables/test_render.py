@@ -1,5 +1,7 @@
 import io
 import re
+import shutil
+import subprocess
 
 import pandas as pd
 import pytest
@@ -7,9 +9,12 @@ from workplaces import made_body, tiny
 
 from paper_repro.experiment.profiles import profile
 from paper_repro.experiment.records import Records
-from tables.base import Cell, Delta, MeanDelta, Row, Table, best_accuracy
+from paper_repro.registry import Spec
+from tables import TABLES
+from tables.base import Cell, Delta, MeanDelta, Number, Row, Table, best_accuracy
 from tables.render import csv, latex, markdown, text, write
 from tables.stats import Summary
+from tables.tidy import runs_csv
 
 SMOKE, PAPER = profile("smoke"), profile("paper")
 
@@ -80,7 +85,7 @@ def rows_of(page):
     """The cells of a Markdown page's tables, by their first two columns."""
     found = []
     for line in page.splitlines():
-        if line.startswith("|") and not line.startswith("|-"):
+        if line.startswith("|") and not line.startswith(("|-", "|:")):
             cells = [cell.strip() for cell in line.strip("|").split("|")]
             found.append(cells)
     return found
@@ -133,19 +138,32 @@ def unescaped(tex, character):
     return len(re.findall(rf"(?<!\\){re.escape(character)}", tex))
 
 
+def columns_of(line):
+    """How many columns a row of a tabular fills."""
+    cells = re.split(r"(?<!\\)&", line.removesuffix(r" \\"))
+    spans = (re.match(r"\s*\\multicolumn\{(\d+)\}", cell) for cell in cells)
+    return sum(int(span[1]) if span else 1 for span in spans)
+
+
+def body_of(tex):
+    """The rows between \\toprule and \\bottomrule."""
+    lines = tex.split("\\toprule\n")[1].split("\\bottomrule")[0].splitlines()
+    return [line for line in lines if not line.startswith(("\\midrule", "\\add", "\\cmid"))]
+
+
 @pytest.mark.parametrize("size", [SMOKE, PAPER], ids=lambda p: p.name)
 def test_latex_is_balanced_and_escaped(records, size):
     tex = latex(TABLE, records, size)
-    assert tex.count(r"\begin{") == tex.count(r"\end{") == 2
+    assert tex.count(r"\begin{") == tex.count(r"\end{") == 3
     assert unescaped(tex, "{") == unescaped(tex, "}")
-    body = tex.split("\\toprule\n")[1].split("\\bottomrule")[0].splitlines()
-    lines = [line for line in body if line not in (r"\midrule", r"\addlinespace")]
-    assert len(lines) == 1 + len(TABLE.rows) and body[1] == r"\midrule"
+    lines = body_of(tex)
+    known = sum(line.startswith(" & {published}") for line in lines)
+    assert len(lines) == 2 + len(TABLE.rows) + known and known == (0 if size is SMOKE else 4)
     for line in lines:
-        assert line.endswith(r" \\") and unescaped(line, "&") == len(TABLE.headers) - 1
+        assert line.endswith(r" \\") and columns_of(line) == 2 + 2 * 2
         # An opening bracket after \\ would be taken for its argument.
-        assert line.startswith("{")
-    assert r"\begin{tabular}{llll}" in tex and r"\label{tab:made-up}" in tex
+        assert line.startswith(("{", " &"))
+    assert r"\begin{tabular}{llr@{}lr@{}l}" in tex and r"\label{tab:made-up}" in tex
     code = [line for line in tex.splitlines() if not line.startswith("% needs")]
     # The one that ends a line is a comment on the line break after \resizebox.
     assert unescaped("\n".join(code), "%") == sum(line.endswith("{%") for line in code) == 1
@@ -159,10 +177,98 @@ def test_latex_sets_a_minus_as_one_and_leaves_hyphens_alone(records):
     assert "{S2-SAM}" in tex and "[$-$4.85, +7.85]" in tex
 
 
-def test_latex_sets_groups_of_rows_apart(records):
+def test_latex_aligns_numbers_at_the_decimal_point(records):
+    rows = body_of(latex(TABLE, records, PAPER))
+    sgd = next(line for line in rows if "{SGD}" in line)
+    assert r"{90} & {.50 $\pm$ 0.71 (2)} & \multicolumn{2}{c}{diverged}" in sgd
+
+
+def test_latex_has_a_short_caption_and_the_notes_below(records):
+    tex = latex(TABLE, records, PAPER)
+    (caption,) = (line for line in tex.splitlines() if line.startswith(r"\caption"))
+    assert r"100\% wrong" in caption and "standard deviation" not in caption
+    below = tex.split(r"\begin{minipage}")[1]
+    for words in ("standard deviation", r"20 \% of it, and 3 $<$ 4", "5 of 5 runs"):
+        assert words in below
+    assert "[paper" not in tex  # published numbers have lines of their own
+
+
+def test_latex_gives_published_numbers_a_line_of_their_own(records):
+    rows = body_of(latex(TABLE, records, PAPER))
+    lines = [rows[i + 1] for i, line in enumerate(rows) if "{S2-SAM}" in line or "mean" in line]
+    assert lines[0] == r" & {published} & {93} & {.43} & \multicolumn{2}{c}{} \\"
+    assert "{+0} & {.77}" in lines[1]
+
+
+def test_latex_puts_columns_of_one_name_under_one_heading(records):
+    head = latex(TABLE, records, PAPER).split("\\toprule\n")[1].splitlines()[:3]
+    assert head[0] == r" &  & \multicolumn{4}{c}{digits} \\"
+    assert head[1] == r"\cmidrule(lr){3-6}"
+    ends = [r"\multicolumn{2}{c}{90\%}", r"\multicolumn{2}{c}{98\%}"]
+    assert head[2] == " & ".join(["{method}", "{optimizer}", *ends]) + r" \\"
+
+
+def test_latex_sets_groups_of_rows_apart_and_names_each_once(records):
     body = latex(TABLE, records, PAPER).splitlines()
     assert body.count(r"\addlinespace") == 1
     assert body[body.index(r"\addlinespace") + 1].startswith("{all}")
+    assert sum(line.startswith(r"{MEST(EM\&S)}") for line in body) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no LaTeX here")
+@pytest.mark.usefixtures("imagenets")
+def test_every_tables_latex_is_compiled_by_a_real_latex(records, tmp_path):
+    pages = [latex(TABLE, records, PAPER)]
+    for name in TABLES:
+        for size in (SMOKE, profile("cpu")):
+            pages.append(latex(TABLES.build(Spec(name), profile=size), records, size))
+    packages = r"\usepackage{booktabs}\usepackage{graphicx}"
+    begin = r"\documentclass{article}" + packages + r"\extrafloats{100}\begin{document}"
+    text = "\n".join([begin, *(p + r"\clearpage" for p in pages), r"\end{document}"])
+    (tmp_path / "all.tex").write_text(text)
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "all.pdf").stat().st_size > 10_000
+
+
+def test_markdown_has_numbers_on_the_right(records):
+    (rule, *_) = (line for line in markdown(TABLE, records, PAPER).splitlines() if "|:" in line)
+    assert [cell.endswith(":") for cell in rule.strip("|").split("|")] == [False, False, True, True]
+
+
+def test_a_known_number_needs_no_record_and_is_published_by_whom_the_notes_say(records):
+    table = Table("t", "T", ("m", "a", "b"), (Row(("x",), (Number(0.416, 0.42), Number(None))),))
+    for size in (SMOKE, PAPER):
+        assert rows_of(markdown(table, records, size))[1] == ["x", "0.42 [published 0.42]", "–"]
+        rows = body_of(latex(table, records, size))
+        assert rows[1] == r"{x} & {0} & {.42} & \multicolumn{2}{c}{--} \\"
+        assert rows[2] == r"{published} & {0} & {.42} & \multicolumn{2}{c}{} \\"
+        frame = pd.read_csv(io.StringIO(csv(table, records, size)))
+        assert (frame["mean"][0], frame["published"][0]) == (0.416, 0.42)
+    assert [p.suffix for p in write(table, records, PAPER, records.folder / "t")] == [
+        ".md", ".tex", ".csv",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("show", [markdown, latex, csv, runs_csv])
+def test_a_table_without_rows_is_rendered(records, show):
+    page = show(Table("t", "T", ("m", "a"), ()), records, SMOKE)
+    assert "same in every profile" not in page and isinstance(page, str)
+
+
+def test_runs_csv_has_a_line_for_every_run_of_a_cell(records):
+    frame = pd.read_csv(io.StringIO(runs_csv(TABLE, records, PAPER)))
+    assert len(frame) == 2 * 5  # the last epoch and the best
+    last = frame[frame.value == "last_accuracy"]
+    sgd = last[(last.optimizer == "SGD") & (last.column == "digits 90%")]
+    assert list(sgd.seed) == [0, 1] and list(sgd.measured) == [90.0, 91.0]
+    assert list(sgd.run) == [c.fingerprint for c in BASE.runs]
+    lost = last[last.column == "digits 98%"].iloc[0]
+    assert lost.status == "diverged" and pd.isna(lost.measured)
+    gone = pd.read_csv(io.StringIO(runs_csv(TABLE, Records(records.folder / "none"), PAPER)))
+    assert set(gone.status) == {"missing"} and gone.measured.isna().all()
 
 
 def test_csv_is_for_machines(records):
@@ -188,11 +294,11 @@ def test_csv_has_no_published_number_where_nothing_is_evidence(records):
     assert frame["published"].isna().all() and frame["n"].sum() > 0
 
 
-def test_write_leaves_three_files(records, tmp_path):
+def test_write_leaves_four_files(records, tmp_path):
     paths = write(TABLE, records, PAPER, tmp_path / "tables")
-    assert [p.name for p in paths] == ["made-up.md", "made-up.tex", "made-up.csv"]
+    assert [p.name.removeprefix("made-up.") for p in paths] == ["md", "tex", "csv", "runs.csv"]
     assert [p.read_text() for p in paths] == [
-        show(TABLE, records, PAPER) for show in (markdown, latex, csv)
+        show(TABLE, records, PAPER) for show in (markdown, latex, csv, runs_csv)
     ]
 
 
