@@ -27,6 +27,7 @@ __all__ = [
     "GradientMasks",
     "Perturbing",
     "copy_all",
+    "evaluating",
     "exact",
     "global_norm",
     "radius_over_norm",
@@ -257,6 +258,26 @@ def exact(optimizer: Optimizer | None, parameter: Tensor) -> Tensor:
     """The weights w of ``parameter`` under any optimizer, wherever the parameter stands."""
     inner = unwrapped(optimizer)
     return inner.exact(parameter) if isinstance(inner, Perturbing) else parameter
+
+
+@contextlib.contextmanager
+def evaluating(optimizer: Any) -> Iterator[None]:
+    """Inside, the parameters are the weights to evaluate, average or save; then as before.
+
+    Under S2SAM those are w; under a schedule-free optimizer its averages; under SGD there is
+    nothing to do. accelerate's and Lightning's wrappers are seen through.
+    """
+    inner = unwrapped(optimizer)
+    modes = all(callable(getattr(inner, mode, None)) for mode in ("train", "eval"))
+    training = modes and all(group.get("train_mode", True) for group in inner.param_groups)
+    if not training:
+        yield
+        return
+    inner.eval()
+    try:
+        yield
+    finally:
+        inner.train()
 
 
 def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from paper_repro.errors import UserError
-from paper_repro.sparse.layers import given_densities, is_depthwise, prunable
+from paper_repro.sparse.layers import given_densities, is_depthwise, maskable, prunable
 
 __all__ = [
     "DISTRIBUTIONS",
@@ -70,8 +70,10 @@ def kept_dense(model: nn.Module, distribution: str) -> set[str]:
             f"unknown distribution {distribution!r}; known are {', '.join(DISTRIBUTIONS)} and n:m"
         )
     weights = prunable(model)
-    convolutions = [name for name, w in weights.items() if w.dim() > 2]
-    linears = [name for name, w in weights.items() if w.dim() == 2]
+    # A stem that is left out or frozen is the stem all the same, and not the layer after it.
+    every = maskable(model)
+    convolutions = [name for name, w in every.items() if w.dim() > 2]
+    linears = [name for name, w in every.items() if w.dim() == 2]
     if distribution == "erk":
         return set()
     # A network without convolutions has its first linear layer for a stem.
@@ -82,7 +84,7 @@ def kept_dense(model: nn.Module, distribution: str) -> set[str]:
         dense |= {n for n in weights if {"shortcut", "downsample"} & set(n.split("."))}
     if groups is not None:
         dense |= {name for name, w in weights.items() if w.shape[1] % groups[1]}
-    return dense - set(given_densities(model))
+    return (dense & set(weights)) - set(given_densities(model))
 
 
 def layer_counts(model: nn.Module, sparsity: float, distribution: str) -> dict[str, int]:

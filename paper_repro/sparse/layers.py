@@ -128,7 +128,8 @@ def choose_layers(
         choose_layers(model, exclude=["head", "blocks.0.*", nn.Conv1d], densities={"stem": 0.5})
         RigL(model, optimizer, sparsity=0.9, total_steps=...)
 
-    The choice stays with the model, and with its copies; another call replaces it, and one
+    What a distribution leaves dense by rule, as ``uniform`` does the first convolution, stays dense
+    also where it is included. The choice stays with the model, and with its copies; another call replaces it, and one
     without arguments removes it. Each entry is a parameter's or a module's name, a pattern as the
     shell has them, or a type of module.
 

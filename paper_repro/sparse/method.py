@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from paper_repro.errors import UserError
-from paper_repro.optim import Perturbing, exact, unwrapped
+from paper_repro.optim import Perturbing, unwrapped
 from paper_repro.registry import Scalar, Spec
 from paper_repro.sparse.distribution import groups_of, layer_counts
 from paper_repro.sparse.layers import check_whole, given_densities, prunable, skipped
@@ -229,15 +229,14 @@ class SparseMethod(ABC):
     def finalize(self) -> nn.Module:
         """End the sparse training: bake the masks in, and return the model.
 
-        The parameters hold the exact weights w, 0 wherever they are pruned, without hooks; the
-        optimizer is as before the method attached, and knows the model no more at u.
+        The parameters hold the weights to evaluate, w, and exactly 0 wherever they are pruned,
+        without hooks; the optimizer has let go, in its evaluation mode if it has one. A state dict
+        of the model is what to ship.
         """
-        for name, parameter in self.model.named_parameters():
-            parameter.copy_(exact(self.optimizer, parameter))
-            if name in self.masks:
-                parameter.mul_(self.masks[name])
-        if isinstance(self.optimizer, Perturbing):
-            self.optimizer.eval()
+        if callable(mode := getattr(self.optimizer, "eval", None)):
+            mode()
+        for name, weight in self.masks.weights.items():
+            weight.mul_(self.masks[name])
         self.detach()
         return self.model
 
@@ -291,6 +290,7 @@ class DynamicMethod(SparseMethod):
     def _attach(self) -> None:
         super()._attach()
         optimizer = self.optimizer
+        self._step_was_own = "step" in optimizer.__dict__  # a scheduler's, say
         self._original = self._inner = optimizer.step
         # Bound, because schedulers created later look for the function behind the method.
         optimizer.step = types.MethodType(self._make_step(), optimizer)  # type: ignore[method-assign]
@@ -378,5 +378,7 @@ class DynamicMethod(SparseMethod):
         attached = self._passenger is not None
         super().detach()
         self.masks.open = False
-        if attached:
+        if attached and self._step_was_own:
             self.optimizer.step = self._original  # type: ignore[method-assign]
+        elif attached:
+            self.optimizer.__dict__.pop("step", None)
