@@ -13,6 +13,7 @@ from torch import Tensor
 
 __all__ = ["agreed", "alone", "checksum", "shared_generator"]
 
+_ODD = 0x1E3779B97F4A7C15
 _alone: contextvars.ContextVar[bool] = contextvars.ContextVar("alone", default=False)
 
 
@@ -39,9 +40,12 @@ def checksum(masks: Mapping[str, Tensor]) -> Tensor:
     total = torch.zeros((), dtype=torch.int64)
     start = 1
     for mask in masks.values():
-        place = torch.arange(start, start + mask.numel(), device=mask.device)
-        # Wraps around, which does no harm: equal masks have equal sums.
-        total += ((place * 0x5851F42D4C957F2D ^ place) * mask.flatten()).sum().cpu()
+        # Each place's number is scrambled (splitmix64), so that moves within a layer do not cancel;
+        # it wraps around, which does no harm.
+        place = torch.arange(start, start + mask.numel(), device=mask.device) * _ODD
+        place = (place ^ (place >> 30)) * 0x3F58476D1CE4E5B9
+        place = (place ^ (place >> 27)) * 0x14D049BB133111EB
+        total += ((place ^ (place >> 31)) * mask.flatten()).sum().cpu()
         start += mask.numel()
     return torch.stack([torch.tensor(shape % 2**62, dtype=torch.int64), total])
 
