@@ -23,6 +23,7 @@ __all__ = ["PRECISIONS", "RunConfig"]
 
 PRECISIONS = ("float32", "tf32", "bf16")
 TEST_ON = ("official", "wide")
+_LONGEST = 1_000_000
 _REGISTRIES: dict[str, Registry] = {"method": METHODS, "optimizer": OPTIMIZERS}
 
 
@@ -98,6 +99,8 @@ class RunConfig:
         for name in ("epochs", "batch_size", "evaluate_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.epochs > _LONGEST:
+            raise UserError(f"epochs must be at most {_LONGEST}, not {self.epochs:.6g}")
         for name in ("lr", "lr_min", "momentum", "weight_decay"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} must be at least 0, not {getattr(self, name)}")

@@ -22,7 +22,7 @@ _OPTIMIZERS = {
 
 def speed(record: Record) -> float | None:
     """Training images a second, evaluation left out."""
-    return record.body["speed"]["images_per_second"] if record.status == "finished" else None
+    return record.body["speed"].get("images_per_second") if record.status == "finished" else None
 
 
 @TABLES.register("ablation-precision")

@@ -96,7 +96,10 @@ class Profile:
             raise UserError(f"a training's multiplier must be a number above 0, not {multiplier}")
         chosen = {**self.settings, **settings}
         if multiplier != 1:
-            chosen["epochs"] = max(1, round(chosen["epochs"] * multiplier))
+            epochs = chosen["epochs"] * multiplier
+            if not 0.5 <= epochs <= 1e6:
+                raise UserError(f"a multiplier of {multiplier:g} makes {epochs:.3g} epochs")
+            chosen["epochs"] = max(1, round(epochs))
         return RunConfig(
             profile=self.runs_as or self.name,
             dataset=self.datasets[dataset],
