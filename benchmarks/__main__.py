@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import platform
 import sys
 import time
@@ -18,7 +19,8 @@ from benchmarks.setup import images
 from benchmarks.timing import Spread
 from paper_repro.errors import UserError
 from paper_repro.experiment.provenance import environment
-from paper_repro.files import write_json
+from paper_repro.files import check_target, write_json
+from paper_repro.train.threads import set_threads
 
 __all__ = ["main"]
 
@@ -29,9 +31,10 @@ DEFAULT = ("floor", "step", "loop")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a table of each part and write all of it as JSON; returns the exit status."""
     options = _options(arguments)
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
     try:
+        check_target(options.out, _is_result, "a benchmark's result", options.force)
+        if options.threads is not None:
+            set_threads(options.threads)
         results = measure(options)
     except UserError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
@@ -109,6 +112,14 @@ def _lines(results: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     return lines
 
 
+def _is_result(path: Path) -> bool:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and {"environment", "started"} <= set(found)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Spread):
         return dataclasses.asdict(value)
@@ -126,6 +137,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, help="timed rounds of each part")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all?")
     parser.add_argument("--out", type=Path, help="JSON file for the results")
+    parser.add_argument(
+        "--force", action="store_true", help="replace a file that is no benchmark's result too"
+    )
     return parser
 
 

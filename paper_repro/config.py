@@ -26,6 +26,7 @@ TEST_ON = ("official", "wide")
 BASES = ("sgd", "adam")
 #: Learning-rate schedules, see :mod:`paper_repro.train.schedule`.
 SCHEDULES = ("cosine", "inverse-sqrt")
+_LONGEST = 1_000_000
 _REGISTRIES: dict[str, Registry] = {"method": METHODS, "optimizer": OPTIMIZERS}
 
 
@@ -126,6 +127,8 @@ class RunConfig:
         for name in ("epochs", "batch_size", "evaluate_every", "average"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.epochs > _LONGEST:
+            raise UserError(f"epochs must be at most {_LONGEST}, not {self.epochs:.6g}")
         for name in ("lr", "lr_min", "momentum", "weight_decay", "warmup"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} must be at least 0, not {getattr(self, name)}")

@@ -11,9 +11,9 @@ import os
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -24,6 +24,7 @@ __all__ = [
     "clear_leftovers",
     "exclusive",
     "finite",
+    "check_target",
     "load_tensors",
     "save_tensors",
     "worker_in",
@@ -52,6 +53,10 @@ def _replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is None:  # as that of a write is
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -65,6 +70,39 @@ def clear_leftovers(folder: Path, name: str | None = None) -> None:
     """
     for leftover in folder.glob(f".{glob.escape(name) if name else '*'}.*.tmp"):
         leftover.unlink(missing_ok=True)
+
+
+def check_target(path: Path, ours: Callable[[Path], bool], what: str, force: bool = False) -> None:
+    """Whether a result may be written to ``path``, before anything is computed for it.
+
+    Args:
+        path: where to.
+        ours: whether a regular file that is there is one of the kind that replaces it.
+        what: the kind, in the words of the error message, e.g. ``an archive of records``.
+        force: replace any regular file.
+
+    Raises:
+        UserError: something is there that is not ours, it is no regular file (a folder, a device,
+            a link to one), or there is no such path.
+    """
+    try:
+        if path.is_file():
+            if not (force or ours(path)):
+                raise UserError(
+                    f"{path} exists and is not {what}; choose another name, or replace it with "
+                    "--force"
+                )
+        elif path.exists() or path.is_symlink():
+            raise UserError(f"{path} is no regular file, so nothing is written to it")
+        else:
+            # Neither a folder of that name asked for, nor a file in the way of one.
+            for parent in path.absolute().parents:
+                if parent.exists():
+                    if not parent.is_dir():
+                        raise UserError(f"{parent} is a file, not a folder")
+                    break
+    except (OSError, ValueError) as error:  # a name too long, a NUL in it
+        raise UserError(f"{str(path)!r} cannot be written: {error}") from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -96,7 +134,31 @@ def finite(value: Any) -> Any:
 def save_tensors(path: Path, value: Any) -> None:
     """``torch.save`` to ``path`` atomically; the same values make the same bytes."""
     with _replacing(path) as temporary, temporary.open("wb") as file:
-        torch.save(value, file)  # to a file: given a path, torch writes its name into the archive
+        noting = _Noting(file)
+        try:
+            torch.save(value, noting)  # given a path, torch writes its name into the archive
+        except Exception as error:
+            if noting.failure is not None:  # a full disk, which torch has no word for
+                raise noting.failure from error
+            raise
+
+
+class _Noting:
+    """A file to write to that remembers why it could not."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
 
 
 def load_tensors(path: Path, device: torch.device | str = "cpu") -> Any:

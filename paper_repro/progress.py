@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
-__all__ = ["bar"]
+__all__ = ["bar", "mend_output"]
 
 _LOG_INTERVAL = 20.0  # seconds
 
@@ -19,6 +20,16 @@ def bar(**options: Any) -> tqdm:
     # miniters: left to itself tqdm would adapt it, and a thread would print against mininterval.
     quiet = {"mininterval": _LOG_INTERVAL, "miniters": 1, "ncols": 100, "ascii": True}
     return tqdm(file=_Lines(sys.stderr), **{**quiet, **options})
+
+
+def mend_output() -> None:
+    """Let printing never fail for what the output is: closed, or without room for "–" or "ρ"."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed when Python started (`>&-`)
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
 
 
 class _Lines:

@@ -27,6 +27,7 @@ __all__ = ["Registry", "Spec", "checked"]
 
 T = TypeVar("T", bound=Callable[..., Any])
 Scalar = str | int | float | bool | None
+_REMEMBERED = 10_000  # specs of a family
 _NAMES = {
     float: "a number",
     int: "a whole number",
@@ -95,6 +96,8 @@ class Registry(Mapping[str, T], Generic[T]):
         self.runtime = runtime
         self._members: dict[str, T] = {}
         self._defaults: dict[T, Mapping[str, Scalar]] = {}
+        self._types: dict[T, Mapping[str, Any]] = {}
+        self._checked: dict[Any, Spec] = {}
         self._loaded = False
         self._lock = threading.RLock()
 
@@ -167,6 +170,10 @@ class Registry(Mapping[str, T], Generic[T]):
             UserError: for an unknown member or option, an option that is needed and missing, or
                 a value of the wrong type.
         """
+        # Thousands of records ask for the same few. By what they look like: 1, 1.0 and True differ.
+        key = (name, tuple((k, type(v), repr(v)) for k, v in sorted(options.items())))
+        if key in self._checked:
+            return self._checked[key]
         known = self.defaults(name)
         unknown = sorted(set(options) - set(known))
         if unknown:
@@ -178,17 +185,24 @@ class Registry(Mapping[str, T], Generic[T]):
         missing = sorted(k for k, v in full.items() if v is inspect.Parameter.empty)
         if missing:
             raise UserError(f"{self.kind} {name!r} needs a value for {missing[0]!r}")
-        types = inspect.signature(self[name], eval_str=True).parameters
-        return Spec(
+        types = self._annotations(name)
+        spec = Spec(
             name,
             tuple(
-                (
-                    option,
-                    checked(f"{option} of {self.kind} {name!r}", value, types[option].annotation),
-                )
+                (option, checked(f"{option} of {self.kind} {name!r}", value, types[option]))
                 for option, value in sorted(full.items())
             ),
         )
+        if len(self._checked) < _REMEMBERED:
+            self._checked[key] = spec
+        return spec
+
+    def _annotations(self, name: str) -> Mapping[str, Any]:
+        member = self[name]
+        if member not in self._types:
+            parameters = inspect.signature(member, eval_str=True).parameters
+            self._types[member] = {p.name: p.annotation for p in parameters.values()}
+        return self._types[member]
 
     def build(self, spec: Spec, **runtime: Any) -> Any:
         """Construct the member from its spec, with those runtime arguments that it asks for."""

@@ -17,7 +17,7 @@ SPARSITY = 0.9
 
 def speed(record: Record) -> float | None:
     """Training images a second, evaluation left out."""
-    return record.body["speed"]["images_per_second"] if record.status == "finished" else None
+    return record.body["speed"].get("images_per_second") if record.status == "finished" else None
 
 
 @TABLES.register("ablation-precision")

@@ -51,20 +51,23 @@ def gradients(record: Record) -> float | None:
     if record.status != "finished":
         return None
     speed = record.body["speed"]
-    return speed["gradients_per_step"] + speed.get("forwards_per_step", 0.0) / 3
+    if speed.get("gradients_per_step") is None:
+        return None
+    return float(speed["gradients_per_step"]) + (speed.get("forwards_per_step") or 0.0) / 3
 
 
 def speed(record: Record) -> float | None:
     """Training images a second, evaluation left out."""
-    return record.body["speed"]["images_per_second"] if record.status == "finished" else None
+    return record.body["speed"].get("images_per_second") if record.status == "finished" else None
 
 
 def memory(record: Record) -> float | None:
     """Peak memory in MiB: the device's, or on a CPU the whole process's."""
     if record.status != "finished":
         return None
-    body = record.body["memory"]
-    return (body.get("device_peak_bytes") or body["process_peak_bytes"]) / 2**20
+    body = record.body.get("memory") or {}
+    peak = body.get("device_peak_bytes") or body.get("process_peak_bytes")
+    return None if peak is None else peak / 2**20
 
 
 @TABLES.register("ablation-sam")

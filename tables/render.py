@@ -145,6 +145,13 @@ def _state(table: Table, records: Records) -> list[str]:
         state += f" {uncommitted} of them were run from code that was not committed."
     where = Counter(f"{e.get('device')}, torch {e.get('torch')}" for e in environments)
     machines = "; ".join(f"{name} ({n})" for name, n in sorted(where.items()))
+    threads = Counter(int(e["threads"]) for e in environments if e.get("threads"))
+    if len(threads) > 1:
+        shown = ", ".join(f"{n} ({count})" for n, count in sorted(threads.items()))
+        state += (
+            f" They were computed on different numbers of processor threads (runs): {shown}; that "
+            "changes a run's last bits, and so where it ends, but not what it is."
+        )
     return [
         state,
         *([f"Trained on (runs): {machines}."] if where else []),

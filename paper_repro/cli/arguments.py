@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from paper_repro.cli import measure
-from paper_repro.cli.campaign import add_commands
+from paper_repro.cli.campaign import add_commands, path
 from paper_repro.config import PRECISIONS
 from paper_repro.engine import ENGINES
 from paper_repro.experiment.profiles import PROFILES
@@ -16,7 +16,13 @@ from paper_repro.models.init import INITS
 from paper_repro.optim import OPTIMIZERS
 from paper_repro.sparse import METHODS
 
-__all__ = ["parser"]
+__all__ = ["WHAT_A_RUN_IS", "parser"]
+
+#: Arguments of `run` that are part of the run's config.
+WHAT_A_RUN_IS = (
+    *("profile", "method", "sparsity", "optimizer", "dataset", "seed", "epochs", "multiplier"),
+    *("model", "precision", "train_size", "init", "rho_start", "option"),
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -47,14 +53,14 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="command", dest="command")
 
     folders = _Parser(add_help=False)
-    folders.add_argument("--runs", type=Path, default=Path("runs"), help="checkpoints and weights")
-    folders.add_argument("--results", type=Path, default=Path("results"), help="records")
+    folders.add_argument("--runs", type=path, default=Path("runs"), help="checkpoints and weights")
+    folders.add_argument("--results", type=path, default=Path("results"), help="records")
     sized = _Parser(add_help=False)
     sized.add_argument(
         "--profile", default="smoke", metavar="NAME", help=f"size: {', '.join(PROFILES)}"
     )
     training = _Parser(add_help=False)
-    training.add_argument("--data", type=Path, help="data folder, else PAPER_REPRO_DATA")
+    training.add_argument("--data", type=path, help="data folder, else PAPER_REPRO_DATA")
     training.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... or auto")
     training.add_argument("--compile", action="store_true", help="use torch.compile")
     training.add_argument(
@@ -84,6 +90,13 @@ def parser() -> argparse.ArgumentParser:
         description="Train one run and write its record; go on with it if it was stopped.",
         epilog="Example: paper_repro run --method rigl --sparsity 0.9 --optimizer s2sam "
         "--option rho=0.1 --option distribution=erk",
+    )
+    run.add_argument(
+        "--from-record",
+        type=path,
+        metavar="FILE",
+        help="train the run of this record again, beside it, and compare; excludes all options "
+        "that say what the run is",
     )
     run.add_argument(
         "--method", default="dense", metavar="NAME", help=f"one of {', '.join(METHODS)}"

@@ -19,11 +19,11 @@ from paper_repro.experiment.cost import Cost
 from paper_repro.experiment.mps import multi_process_service
 from paper_repro.experiment.plan import Plan, Question, plan
 from paper_repro.experiment.profiles import Profile, profile
-from paper_repro.experiment.records import Records, read
+from paper_repro.experiment.records import Records
 from paper_repro.experiment.runs import Workplace
 from paper_repro.registry import Registry, Spec
 
-__all__ = ["add_commands", "listing", "outlook", "run_campaign", "run_export", "run_import"]
+__all__ = ["add_commands", "listing", "outlook", "path", "run_campaign", "run_export", "run_import"]
 
 #: What is undecided at a profile, given the records; of some tables, or of all (None).
 Asks = Callable[[Profile, Records, Collection[str] | None], list[Question]]
@@ -64,15 +64,25 @@ def add_commands(
         help="all records as one archive",
         description="Write all records into one .tar.gz file.",
     )
-    export.add_argument("archive", type=Path)
+    export.add_argument("archive", type=path)
     export.add_argument("--profile", metavar="NAME", help="only this size's records")
+    export.add_argument(
+        "--force", action="store_true", help="replace a file that is no archive of records too"
+    )
     merge = commands.add_parser(
         "import",
         parents=[folders],
         help="merge an archive's records",
         description="Merge the records of an archive; a different record that is here is kept.",
     )
-    merge.add_argument("archive", type=Path)
+    merge.add_argument("archive", type=path)
+
+
+def path(text: str) -> Path:
+    """A path of the command line."""
+    if "\0" in text:
+        raise argparse.ArgumentTypeError(f"a path cannot hold the character NUL: {text!r}")
+    return Path(text)
 
 
 def _jobs(text: str) -> int | None:
@@ -151,8 +161,11 @@ def _plan(
         if not any(c.dataset in problems for seed in q.seeds for c in seed)
     ]
     records = place.records
-    folders = sorted({place.results / config.profile for config in every})
-    there = (read(path) for folder in folders for path in sorted(folder.glob("*.json")))
+    profiles = {config.profile for config in every}
+    sound, bad = records.sound()
+    for sentence in bad:
+        print(f"left out: {sentence}", file=sys.stderr)
+    there = (record for record in sound if record.config.profile in profiles)
     return plan(asked, usable, size, records.done, Cost(place, there)), asked
 
 
@@ -217,7 +230,7 @@ def _train(options: argparse.Namespace, campaign: Campaign, seconds: float) -> i
 
 def run_export(options: argparse.Namespace, place: Workplace) -> int:
     """Exit status 0."""
-    count = export_records(place.records, options.archive, options.profile)
+    count = export_records(place.records, options.archive, options.profile, options.force)
     print(f"{count} records written to {options.archive}")
     return 0
 

@@ -21,17 +21,19 @@ from paper_repro.cli.measure import run_measure
 from paper_repro.config import RunConfig
 from paper_repro.engine import ENGINES
 from paper_repro.errors import UserError
+from paper_repro.experiment.again import compare, workplace_like
 from paper_repro.experiment.profiles import NETWORKS, Profile, profile
-from paper_repro.experiment.records import Record
+from paper_repro.experiment.records import Record, read
 from paper_repro.experiment.runs import Workplace, execute, record_failure
 from paper_repro.experiment.status import report
 from paper_repro.experiment.sweep import missing, sweep
 from paper_repro.optim import OPTIMIZERS
-from paper_repro.progress import bar
+from paper_repro.progress import bar, mend_output
 from paper_repro.registry import Registry, Scalar, Spec, checked
 from paper_repro.sparse import METHODS
 from paper_repro.sparse.lt import spec_reaching
 from paper_repro.train.ranks import Ranks, joined, launched, local_device
+from paper_repro.train.threads import set_threads
 
 if TYPE_CHECKING:
     from tables.base import Table
@@ -41,6 +43,7 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 1 if a run failed, 2 for bad input."""
+    mend_output()
     options = arguments.parser().parse_args(argv)
     try:
         if options.command != "run" and launched() > 1:
@@ -54,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:  # a folder that cannot be written, a full disk
-        return _say(f"{error.strerror or error}: {error.filename}", 2)
+        where = f": {error.filename}" if error.filename else ""
+        return _say(f"{error.strerror or error}{where}", 2)
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return _say("stopped; the same command goes on from the last finished epochs", 130)
@@ -66,6 +70,8 @@ def _say(sentence: object, status: int) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.from_record is not None:
+        return _again(options)
     config = _config(options)
     if options.threads is None:
         options.threads = profile(options.profile).threads
@@ -109,6 +115,27 @@ def _run_together(config: RunConfig, place: Workplace, ranks: Ranks) -> int:
     if record.missed:
         print(f"The sparsity asked for, {config.sparsity:.2%}, was missed by {record.missed:+.2%}.")
     return 0
+
+
+def _again(options: argparse.Namespace) -> int:
+    """Train a record's run once more; 0 if it came out the same, 1 if not."""
+    default = vars(arguments.parser().parse_args(["run"]))
+    for name in arguments.WHAT_A_RUN_IS:
+        if getattr(options, name) != default[name]:
+            flag = "--" + name.replace("_", "-")
+            raise UserError(f"--from-record says what the run is, and so does {flag}")
+    record = read(options.from_record)
+    if options.threads is None:
+        options.threads = record.body["environment"].get("threads")
+    place = workplace_like(record, _place(options))
+    print(f"{record.config}\nfingerprint {record.config.fingerprint}, record {options.from_record}")
+    if place.records.done(record.config):
+        print(f"It was trained again before: {place.records.path(record.config)}")
+    comparison = compare(record, _train(record.config, place))
+    print("It came out the same, bit for bit." if comparison.same else "It came out differently.")
+    for line in comparison.lines:
+        print(f"  {line}")
+    return 0 if comparison.same else 1
 
 
 def _train(config: RunConfig, place: Workplace, quiet: bool = False) -> Record:
@@ -297,9 +324,7 @@ def _assignment(text: str) -> tuple[str, Scalar]:
 def _place(options: argparse.Namespace) -> Workplace:
     threads = getattr(options, "threads", None)
     if threads is not None:
-        if threads < 1:
-            raise UserError(f"threads must be at least 1, not {threads}")
-        torch.set_num_threads(threads)
+        set_threads(threads)
     data = getattr(options, "data", None)
     if data is not None and not data.is_dir():
         raise UserError(f"the data folder {data} does not exist or is no folder")

@@ -23,17 +23,19 @@ __all__ = ["densify", "indices", "load", "masks_of", "save", "sparsify"]
 
 def save(network: nn.Module, optimizer: Optimizer, method: SparseMethod) -> dict[str, Any]:
     """What a run goes on from: packed for a :class:`SparseNet`, dense for any other module."""
+    with method.apart():  # its state has a place of its own, and may be packed
+        steps = optimizer.state_dict()
     if not isinstance(network, SparseNet):
         return {
             "model": network.state_dict(),
-            "optimizer": optimizer.state_dict(),
+            "optimizer": steps,
             "method": method.state_dict(),
         }
     state = method.state_dict()
     return {
         "flat": network.flat.detach(),
         "buffers": dict(network.model.named_buffers()),
-        "optimizer": optimizer.state_dict(),
+        "optimizer": steps,
         "method": {**state, "masks": indices(state["masks"])},
     }
 
@@ -46,7 +48,8 @@ def load(
         if "flat" in state:
             state = densify(state, dict(network.named_parameters()))
         network.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        with method.apart():
+            optimizer.load_state_dict(state["optimizer"])
         method.load_state_dict(state["method"])
         return
     if "flat" not in state:
@@ -57,7 +60,8 @@ def load(
         network.flat.copy_(state["flat"])
         for name, buffer in network.model.named_buffers():
             buffer.copy_(state["buffers"][name])
-    optimizer.load_state_dict(state["optimizer"])
+    with method.apart():
+        optimizer.load_state_dict(state["optimizer"])
 
 
 def indices(masks: Mapping[str, Tensor]) -> dict[str, Tensor]:

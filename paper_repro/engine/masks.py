@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -113,6 +114,12 @@ class PackedMasks(Masks):
             if mask.shape != self.weights[name].shape:
                 raise UserError(f"the checkpoint's mask of {name!r} has another shape")
         self.replace(state)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
 
     def detach(self) -> None:
         """Nothing to do: no hook holds the weights sparse, they are."""

@@ -6,17 +6,16 @@ import gzip
 import io
 import re
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from paper_repro.errors import UserError
-from paper_repro.experiment.records import Record, Records, read
-from paper_repro.files import write_bytes, write_text
+from paper_repro.experiment.records import Record, Records, parse
+from paper_repro.files import check_target, write_bytes, write_text
 
-__all__ = ["Merged", "export_records", "import_records"]
+__all__ = ["Merged", "export_records", "import_records", "is_archive"]
 
 _MEMBER = re.compile(r"[A-Za-z0-9][\w-]*/[0-9a-f]{16}\.json", re.ASCII)
 _LARGEST = 2**30  # bytes of all records together; a real one has some 100 kB
@@ -39,11 +38,23 @@ class Merged:
     outdated: list[str] = field(default_factory=list)
 
 
-def export_records(records: Records, archive: Path, profile: str | None = None) -> int:
+#: zlib's: the fastest; records are repetitive and shrink to a sixth all the same.
+_LEVEL = 1
+
+
+def export_records(
+    records: Records, archive: Path, profile: str | None = None, force: bool = False
+) -> int:
     """Write all records, or those of one profile, to a .tar.gz file, whole or not at all.
 
     The same records make the same bytes. Every record is read first: a damaged one is not passed
     on.
+
+    Args:
+        records: where they are.
+        archive: the file; an archive of records that is there is replaced.
+        profile: only this one's.
+        force: replace any other regular file too.
 
     Returns:
         the number of records.
@@ -51,16 +62,18 @@ def export_records(records: Records, archive: Path, profile: str | None = None) 
     Raises:
         UserError: there are none, one is damaged, or the archive cannot be written.
     """
+    check_target(archive, is_archive, "an archive of records", force)
     packed = io.BytesIO()
     count = 0
     with (
-        gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as stream,
+        gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=_LEVEL, mtime=0) as stream,
         tarfile.open(fileobj=stream, mode="w") as tar,
     ):
-        for record in records:
-            if profile is not None and record.config.profile != profile:
+        for path in records.paths():
+            if profile is not None and path.parent.name != profile:
                 continue
-            content = records.path(record.config).read_bytes()
+            content = path.read_bytes()
+            record = parse(path, content)
             member = tarfile.TarInfo(f"{record.config.profile}/{record.config.fingerprint}.json")
             member.size, member.mode = len(content), 0o644
             tar.addfile(member, io.BytesIO(content))
@@ -75,6 +88,16 @@ def export_records(records: Records, archive: Path, profile: str | None = None) 
     return count
 
 
+def is_archive(path: Path) -> bool:
+    """Whether a file looks like what :func:`export_records` writes, by its first member."""
+    try:
+        with tarfile.open(path, mode="r:gz") as tar:
+            first = tar.next()
+            return first is not None and bool(first.isreg() and _MEMBER.fullmatch(first.name))
+    except (tarfile.TarError, EOFError, OSError, UnicodeError, zlib.error):
+        return False
+
+
 def import_records(archive: Path, records: Records) -> Merged:
     """Merge an archive's records; a different finished record that is there is never replaced.
 
@@ -85,23 +108,22 @@ def import_records(archive: Path, records: Records) -> Merged:
         UserError: the archive is missing, damaged, or holds anything but records.
     """
     merged = Merged()
-    with tempfile.TemporaryDirectory() as scratch:
-        for record, content in list(_records(archive, Path(scratch))):
-            name = f"{record.config.profile}/{record.config.fingerprint}"
-            present = records.get(record.config)
-            if present == record:
-                merged.same.append(name)
-            elif present is None or (present.status == "failed" and record.status != "failed"):
-                write_text(records.path(record.config), content)
-                merged.new.append(name)
-            elif record.status == "failed":
-                merged.outdated.append(name)
-            else:
-                merged.conflicting.append(name)
+    for record, content in list(_records(archive)):
+        name = f"{record.config.profile}/{record.config.fingerprint}"
+        present = records.get(record.config)
+        if present == record:
+            merged.same.append(name)
+        elif present is None or (present.status == "failed" and record.status != "failed"):
+            write_text(records.path(record.config), content)
+            merged.new.append(name)
+        elif record.status == "failed":
+            merged.outdated.append(name)
+        else:
+            merged.conflicting.append(name)
     return merged
 
 
-def _records(archive: Path, scratch: Path) -> Iterator[tuple[Record, str]]:
+def _records(archive: Path) -> Iterator[tuple[Record, str]]:
     """The records in an archive with their text, each validated like one on disk."""
     try:
         with gzip.open(archive) as stream:  # to its end, where gzip compares the checksum
@@ -114,11 +136,10 @@ def _records(archive: Path, scratch: Path) -> Iterator[tuple[Record, str]]:
                     raise UserError(f"{archive} holds {member.name!r}, which is no run's record")
                 file = tar.extractfile(member)
                 assert file is not None  # it is a regular file
-                content = file.read().decode("utf-8")
-                path = scratch / PurePosixPath(member.name).name
-                path.write_text(content, encoding="utf-8")
+                content = file.read()
+                path = Path(PurePosixPath(member.name).name)
                 try:
-                    record = read(path)
+                    record = parse(path, content)
                 except UserError as error:
                     why = str(error).removeprefix(f"{path} ")
                     raise UserError(f"{member.name} in {archive} {why}") from error
@@ -126,7 +147,7 @@ def _records(archive: Path, scratch: Path) -> Iterator[tuple[Record, str]]:
                     raise UserError(
                         f"{member.name} in {archive} is of the profile {record.config.profile!r}"
                     )
-                yield record, content
+                yield record, content.decode("utf-8")
     except FileNotFoundError as error:
         raise UserError(f"there is no archive {archive}") from error
     except (tarfile.TarError, EOFError, OSError, UnicodeError, zlib.error, RecursionError) as error:

@@ -111,7 +111,10 @@ class Profile:
         usual = self.per_dataset.get(dataset, self.settings)
         chosen = {**usual, **self.per_model.get(model, {}), **settings}
         if multiplier != 1:
-            chosen["epochs"] = max(1, round(chosen["epochs"] * multiplier))
+            epochs = chosen["epochs"] * multiplier
+            if not 0.5 <= epochs <= 1e6:
+                raise UserError(f"a multiplier of {multiplier:g} makes {epochs:.3g} epochs")
+            chosen["epochs"] = max(1, round(epochs))
         return RunConfig(
             profile=self.runs_as or self.name,
             dataset=self.datasets[dataset],

@@ -10,9 +10,10 @@ from typing import Any
 
 from paper_repro.config import RunConfig
 from paper_repro.errors import UserError
+from paper_repro.experiment.schema import check_body, check_numbers
 from paper_repro.files import finite, write_json
 
-__all__ = ["STATUSES", "Record", "Records", "read"]
+__all__ = ["STATUSES", "Record", "Records", "parse", "read"]
 
 #: ``diverged`` is a result and stays; ``failed`` is a fault (no memory, ...) and is tried again.
 STATUSES = ("finished", "diverged", "failed")
@@ -92,38 +93,62 @@ class Records:
         return record
 
     def __iter__(self) -> Iterator[Record]:
-        for path in sorted(self.folder.glob("*/*.json")):
+        for path in self.paths():
             yield read(path)
+
+    def paths(self) -> list[Path]:
+        """The files of all records, sorted."""
+        return sorted(self.folder.glob("*/*.json"))
+
+    def sound(self) -> tuple[list[Record], list[str]]:
+        """The records that can be read, and a sentence for each file that cannot."""
+        found: list[Record] = []
+        bad: list[str] = []
+        for path in self.paths():
+            try:
+                found.append(read(path))
+            except UserError as error:
+                bad.append(str(error))
+        return found, bad
 
 
 def read(path: Path) -> Record:
     """The record in a file.
 
     Raises:
-        UserError: it is damaged, or not the record that its name says.
+        UserError: it is damaged, not the record that its name says, or says what cannot be.
     """
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    return parse(path, content)
+
+
+def parse(path: Path, content: bytes) -> Record:
+    """The record of a file's content, validated: nothing else does, so nobody else need.
+
+    Raises:
+        UserError: as :func:`read`.
+    """
+    try:
+        body = json.loads(content)
+        if not isinstance(body, dict):
+            raise ValueError("it is no dictionary")
+        check_numbers(body, content)
         config = RunConfig.from_dict(body.pop("config"))
         fingerprint, status = body.pop("fingerprint"), body.pop("status")
         if status not in STATUSES:
-            raise ValueError(f"its status is {status!r}")
+            raise ValueError(f"its status is {status!r:.60}")
         if not fingerprint == config.fingerprint == path.stem:
             raise ValueError(
-                f"it is of run {fingerprint}, and its config of run {config.fingerprint}"
+                f"it is of run {fingerprint!s:.60}, and its config of run {config.fingerprint}"
             )
-        _check_body(status, body)
+        check_body(status, body, config.epochs)
     except KeyError as error:
         raise UserError(f"{path} is not a run's record: it lacks {error}") from error
-    except (ValueError, AttributeError, TypeError) as error:
+    except RecursionError as error:
+        raise UserError(f"{path} is not a run's record: it is nested too deeply") from error
+    except (ValueError, AttributeError, TypeError, OverflowError) as error:
         raise UserError(f"{path} is not a run's record: {error}") from error
     return Record(config, status, body)
-
-
-def _check_body(status: str, body: dict[str, Any]) -> None:
-    """What every reader relies on; KeyError, TypeError or ValueError where it is not there."""
-    body["environment"]["commit"], body["environment"]["dirty"]
-    if status == "finished":
-        for which in ("last", "best"):
-            if not isinstance(body["accuracy"][which], int | float):
-                raise ValueError(f"its {which} accuracy is {body['accuracy'][which]!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import gc
 import json
@@ -45,6 +46,9 @@ __all__ = ["Workplace", "attempt", "data_of", "execute", "prepare", "record_fail
 
 #: Seconds from one checkpoint to the next in the middle of an epoch; each epoch ends with one too.
 SAVED_EVERY = 600.0
+
+#: The disk's fault and not the run's, and no room for a record of it either.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Progress = Callable[[RunConfig, int], None]
 
@@ -180,6 +184,10 @@ def attempt(
     except UserError as error:
         record_failure(config, place, str(error))
         return str(error)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            record_failure(config, place, f"{type(error).__name__}: {error}")
+        return f"{error.strerror or error}: {error.filename or place.folder(config)}"
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         record_failure(config, place, reason, traceback.format_exc())
@@ -335,6 +343,12 @@ def _parent(config: RunConfig, place: Workplace, progress: Progress) -> Any:
         left = load_tensors(path)
         if not (isinstance(left, dict) and {"weights", "masks"} <= set(left)):
             raise UserError(f"{path} holds no trained network; delete it to train that run afresh")
+        for name, value in left["weights"].items():
+            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                raise UserError(
+                    f"{path} holds weights that are not finite ({name}); delete it to train that "
+                    "run afresh"
+                )
         return left
 
     return current().first(read)

@@ -10,7 +10,7 @@ from pathlib import Path
 from paper_repro.config import RunConfig
 from paper_repro.errors import UserError
 from paper_repro.experiment.profiles import PROFILES
-from paper_repro.experiment.records import STATUSES, Record, read
+from paper_repro.experiment.records import STATUSES, Record
 from paper_repro.experiment.runs import Workplace
 from paper_repro.files import worker_in
 from paper_repro.registry import Registry, Spec
@@ -25,13 +25,8 @@ def report(place: Workplace, tables: Registry | None) -> tuple[str, list[str]]:
         place: whose records and runs.
         tables: the table definitions, None where there are none.
     """
-    records: dict[str, Record] = {}
-    damaged: list[str] = []
-    for path in sorted(place.results.glob("*/*.json")):
-        try:
-            records[path.stem] = read(path)
-        except UserError as error:
-            damaged.append(str(error))
+    found, damaged = place.records.sound()
+    records = {record.config.fingerprint: record for record in found}
     parts = [_records(place, records)]
     if tables is not None:
         parts.append(_tables(tables, records))

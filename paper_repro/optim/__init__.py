@@ -11,7 +11,7 @@ OPTIMIZERS: Registry = Registry(
 )
 
 from paper_repro.optim.asyncsam import AsyncSAM  # noqa: E402
-from paper_repro.optim.base import Perturbing, exact  # noqa: E402
+from paper_repro.optim.base import Perturbing, evaluating, exact, unwrapped  # noqa: E402
 from paper_repro.optim.batchnorm import still_batch_norm  # noqa: E402
 from paper_repro.optim.closure import Closure  # noqa: E402
 from paper_repro.optim.esam import ESAM  # noqa: E402
@@ -44,6 +44,8 @@ __all__ = [
     "Perturbing",
     "RandomSAM",
     "Released",
+    "evaluating",
     "exact",
     "still_batch_norm",
+    "unwrapped",
 ]

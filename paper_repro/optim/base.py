@@ -13,7 +13,26 @@ from torch.optim import Optimizer
 
 from paper_repro.errors import UserError
 
-__all__ = ["GradientMasks", "Perturbing", "exact", "global_norm", "radius_over_norm"]
+try:
+    from torch.distributed.tensor import DTensor
+except ImportError:  # a torch built without distributed
+    _DTENSOR: tuple[type, ...] = ()
+else:
+    _DTENSOR = (DTensor,)
+
+#: Packages whose optimizers only forward to the one that they hold.
+_WRAPPERS = frozenset({"accelerate", "lightning", "pytorch_lightning", "lightning_fabric"})
+
+__all__ = [
+    "GradientMasks",
+    "Perturbing",
+    "copy_all",
+    "evaluating",
+    "exact",
+    "global_norm",
+    "radius_over_norm",
+    "unwrapped",
+]
 
 
 class GradientMasks(Protocol):
@@ -53,7 +72,8 @@ class Perturbing(Optimizer):
 
     Raises:
         UserError: ``base`` is not an optimizer, already wrapped, in need of a closure of its own
-            (LBFGS) or maximizing, or ``rho`` is negative.
+            (LBFGS) or maximizing, has complex parameters or a sparse method attached, or ``rho`` is
+            negative.
     """
 
     #: Gradients of a full batch that one step evaluates; the training record multiplies by it.
@@ -84,6 +104,11 @@ class Perturbing(Optimizer):
             raise UserError(
                 f"{type(self).__name__} cannot wrap LBFGS, which evaluates a closure itself"
             )
+        if "_optimizer_sparse_method" in base.__dict__:
+            raise UserError(
+                f"a sparse method is attached to the {type(base).__name__}: make the "
+                f"{type(self).__name__} first and attach the method to that"
+            )
         self._settings = settings
         self._check(settings)
         for group in base.param_groups:
@@ -92,6 +117,8 @@ class Perturbing(Optimizer):
         self.base = base
         self.param_groups = base.param_groups
         self.state = base.state
+        # So that nobody attaches to the inner one by mistake. No reference: the wrapper has it.
+        base._optimizer_wrapped_by = type(self).__name__  # type: ignore[attr-defined]
 
     #: Whether ρ may be negative.
     signed_rho: ClassVar[bool] = False
@@ -106,12 +133,20 @@ class Perturbing(Optimizer):
             raise UserError(
                 "sharpness-aware optimizers minimize: negate the loss instead of maximize=True"
             )
+        parameters = [p for p in group.get("params", ()) if isinstance(p, Tensor)]
+        if any(p.is_complex() for p in parameters):
+            raise UserError(
+                f"{type(self).__name__} has no rule for complex parameters: hold their real and "
+                "imaginary parts as real ones (torch.view_as_real)"
+            )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to wrapper and base alike; it may carry its own ``rho``."""
         if "base" not in self.__dict__:  # Optimizer.__init__ adopting the base's groups
             super().add_param_group(param_group)
             return
+        if not isinstance(param_group.get("params", ()), Tensor | list | tuple):  # an iterator
+            param_group = {**param_group, "params": list(param_group["params"])}
         self._check(param_group)
         self.base.add_param_group({**self._settings, **param_group})
 
@@ -163,10 +198,24 @@ class Perturbing(Optimizer):
         """Learn of the masks that the model trains under; most wrappers need not know."""
 
     def eval(self) -> None:
-        """Put the parameters at the weights w (they are there already, unless overridden)."""
+        """Put the parameters at the weights w (they are there already, unless overridden).
+
+        A base optimizer with such a mode of its own, as schedule-free ones have, is switched too:
+        then the parameters hold the weights that it evaluates.
+        """
+        self._base_mode("eval")
 
     def train(self) -> None:
         """Put the parameters where the next gradient is taken."""
+        self._base_mode("train")
+
+    @property
+    def _base_has_modes(self) -> bool:
+        return all(callable(getattr(self.base, mode, None)) for mode in ("train", "eval"))
+
+    def _base_mode(self, mode: str) -> None:
+        if self._base_has_modes:
+            getattr(self.base, mode)()
 
     def abandon(self) -> None:
         """Give up a step that is half taken, because a topology update takes its place."""
@@ -192,9 +241,52 @@ class Perturbing(Optimizer):
         return live
 
 
+def unwrapped(optimizer: Any) -> Any:
+    """The optimizer inside what accelerate, Lightning and the like put around it.
+
+    Those forward to the real one, which they hold as ``optimizer``.
+    """
+    while any(c.__module__.partition(".")[0] in _WRAPPERS for c in type(optimizer).__mro__):
+        inner = getattr(optimizer, "optimizer", None)
+        if not isinstance(inner, Optimizer):
+            break
+        optimizer = inner
+    return optimizer
+
+
 def exact(optimizer: Optimizer | None, parameter: Tensor) -> Tensor:
     """The weights w of ``parameter`` under any optimizer, wherever the parameter stands."""
-    return optimizer.exact(parameter) if isinstance(optimizer, Perturbing) else parameter
+    inner = unwrapped(optimizer)
+    return inner.exact(parameter) if isinstance(inner, Perturbing) else parameter
+
+
+@contextlib.contextmanager
+def evaluating(optimizer: Any) -> Iterator[None]:
+    """Inside, the parameters are the weights to evaluate, average or save; then as before.
+
+    Under S2SAM those are w; under a schedule-free optimizer its averages; under SGD there is
+    nothing to do. accelerate's and Lightning's wrappers are seen through.
+    """
+    inner = unwrapped(optimizer)
+    modes = all(callable(getattr(inner, mode, None)) for mode in ("train", "eval"))
+    training = modes and all(group.get("train_mode", True) for group in inner.param_groups)
+    if not training:
+        yield
+        return
+    inner.eval()
+    try:
+        yield
+    finally:
+        inner.train()
+
+
+def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+    """``target.copy_(source)`` for all, in one operation where there is one for them."""
+    if any(isinstance(t, _DTENSOR) for t in (*targets, *sources)):  # FSDP2's have none
+        for target, source in zip(targets, sources, strict=True):
+            target.copy_(source)
+    elif targets:
+        torch._foreach_copy_(list(targets), list(sources))
 
 
 def global_norm(tensors: Sequence[Tensor]) -> Tensor:

@@ -64,6 +64,10 @@ class MSAM(Perturbing):
     def __init__(self, base: Optimizer, rho: float = 3.0) -> None:
         super().__init__(base, rho=rho, train_mode=True, ascent=None)
         self._held: dict[Tensor, Tensor] = {}
+        if self._base_has_modes:
+            raise UserError(
+                "MSAM perturbs along the momentum, which a schedule-free optimizer does not keep"
+            )
         for group in self.param_groups:
             _check_momentum(group)
 

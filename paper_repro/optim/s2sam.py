@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from paper_repro.errors import UserError
 from paper_repro.optim import OPTIMIZERS
-from paper_repro.optim.base import Perturbing, global_norm, radius_over_norm
+from paper_repro.optim.base import Perturbing, copy_all, global_norm, radius_over_norm
 from paper_repro.optim.plain import PlainSGD
 
 __all__ = ["S2SAM", "reference"]
@@ -79,8 +79,7 @@ class S2SAM(Perturbing):
         # momentum and no weight decay does.
         epsilon = self._epsilon()
         parameters, weights = self._perturbed()
-        if parameters:
-            torch._foreach_copy_(parameters, weights)
+        copy_all(parameters, weights)
         self.base.step()
         self._perturb(epsilon)
         return loss
@@ -119,15 +118,13 @@ class S2SAM(Perturbing):
                 # Made only after the base's first step: Adam takes any earlier state for its own.
                 if "twin" not in self.state[p]:
                     self.state[p]["twin"] = torch.empty_like(p)
-            torch._foreach_copy_([self.state[p]["twin"] for p in moving], moving)
+            copy_all([self.state[p]["twin"] for p in moving], moving)
             torch._foreach_add_(moving, steps)
 
     @torch.no_grad()
-    def _set_mode(self, train: bool) -> None:
-        for group in self.param_groups:
-            if group["train_mode"] is train:
-                continue
-            group["train_mode"] = train
+    def _swap(self, groups: list[dict[str, Any]]) -> None:
+        """Exchange u and w of these groups."""
+        for group in groups:
             for p in group["params"]:
                 twin = self.state[p].get("twin") if p in self.state else None
                 if twin is not None:
@@ -136,12 +133,25 @@ class S2SAM(Perturbing):
                     twin.copy_(held)
 
     def eval(self) -> None:
-        """Put the parameters at w, exactly; u is kept. Twice is as good as once."""
-        self._set_mode(False)
+        """Put the parameters at w, exactly; u is kept. Twice is as good as once.
+
+        Under a schedule-free base they are put where that one evaluates, beyond its w.
+        """
+        groups = [group for group in self.param_groups if group["train_mode"]]
+        self._swap(groups)
+        if self._base_has_modes:  # it goes by the same flag, which it is to find as it left it
+            self._base_mode("eval")
+        for group in groups:
+            group["train_mode"] = False
 
     def train(self) -> None:
         """Put the parameters back at u, exactly."""
-        self._set_mode(True)
+        groups = [group for group in self.param_groups if not group["train_mode"]]
+        if self._base_has_modes:
+            self._base_mode("train")
+        for group in groups:
+            group["train_mode"] = True
+        self._swap(groups)
 
     def exact(self, parameter: Tensor) -> Tensor:
         """The weights w of ``parameter``: the tensor itself or its twin, not a copy."""

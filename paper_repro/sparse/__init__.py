@@ -24,11 +24,13 @@ from paper_repro.sparse.channels import (  # noqa: E402
 from paper_repro.sparse.chase import Chase  # noqa: E402
 from paper_repro.sparse.chex import CHEX  # noqa: E402
 from paper_repro.sparse.compact import compact  # noqa: E402
-from paper_repro.sparse.distribution import layer_counts, prunable  # noqa: E402
+from paper_repro.sparse.distribution import groups_of, layer_counts  # noqa: E402
 from paper_repro.sparse.dsr import DSR  # noqa: E402
+from paper_repro.sparse.export import export_weights, save_weights  # noqa: E402
 from paper_repro.sparse.granet import GraNet  # noqa: E402
 from paper_repro.sparse.grasp import GraSP  # noqa: E402
 from paper_repro.sparse.itop import SETITOP, RigLITOP  # noqa: E402
+from paper_repro.sparse.layers import choose_layers, maskable, prunable  # noqa: E402
 from paper_repro.sparse.lrr import LRR  # noqa: E402
 from paper_repro.sparse.lt import LT  # noqa: E402
 from paper_repro.sparse.magnitude import Magnitude  # noqa: E402
@@ -38,6 +40,7 @@ from paper_repro.sparse.mest_ems import MESTEMS  # noqa: E402
 from paper_repro.sparse.method import DynamicMethod, SparseMethod  # noqa: E402
 from paper_repro.sparse.plan import Plan, Stage  # noqa: E402
 from paper_repro.sparse.random import Random  # noqa: E402
+from paper_repro.sparse.replicas import alone  # noqa: E402
 from paper_repro.sparse.rigl import RigL  # noqa: E402
 from paper_repro.sparse.set import SET  # noqa: E402
 from paper_repro.sparse.snip import SNIP  # noqa: E402
@@ -68,10 +71,16 @@ __all__ = [
     "SparseMethod",
     "Stage",
     "SynFlow",
+    "alone",
     "channel_groups",
     "channel_masks",
+    "choose_layers",
     "compact",
+    "export_weights",
+    "groups_of",
     "layer_counts",
     "live_channels",
+    "maskable",
     "prunable",
+    "save_weights",
 ]

@@ -14,9 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from paper_repro.errors import UserError
-from paper_repro.sparse.distribution import prunable
+from paper_repro.sparse.layers import maskable, prunable
 
-__all__ = ["ChannelGroup", "channel_groups", "channel_masks", "live_channels"]
+__all__ = [
+    "ChannelGroup",
+    "channel_groups",
+    "channel_masks",
+    "live_channels",
+    "removable_groups",
+]
 
 _CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -103,6 +109,19 @@ def channel_groups(model: nn.Module) -> tuple[ChannelGroup, ...]:
     return tuple(groups)
 
 
+def removable_groups(model: nn.Module) -> tuple[ChannelGroup, ...]:
+    """The groups of :func:`channel_groups` all of whose weights may be masked here.
+
+    Raises:
+        UserError: there is none.
+    """
+    allowed = set(prunable(model))
+    groups = tuple(g for g in channel_groups(model) if {g.producer, *g.consumers} <= allowed)
+    if not groups:
+        raise UserError("the layers that may be masked have no channels that can be removed")
+    return groups
+
+
 def _follow(
     start: fx.Node, modules: Mapping[str, nn.Module], size: int, flat: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
@@ -166,7 +185,7 @@ def channel_masks(
         A boolean mask for every producer and consumer: a removed channel's filter is zero, and so
         is every consumer's slice of it.
     """
-    weights = prunable(model)
+    weights = maskable(model)
     parts: dict[str, list[Tensor]] = {}
     for group in groups:
         for dim, names in ((0, (group.producer,)), (1, group.consumers)):
@@ -187,7 +206,7 @@ def live_channels(model: nn.Module, groups: Sequence[ChannelGroup]) -> dict[str,
     left out of account. A zero filter alone does not make its channel dead: batch norm and
     activation turn it into a constant.
     """
-    weights = prunable(model)
+    weights = maskable(model)
     live: dict[str, Tensor] = {}
     for group in reversed(groups):  # so that a consumer's dead filters are known before
         live[group.producer] = reduce(

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from paper_repro.errors import UserError
 from paper_repro.sparse import METHODS
-from paper_repro.sparse.channels import channel_groups, channel_masks
+from paper_repro.sparse.channels import channel_masks, removable_groups
 from paper_repro.sparse.distribution import kept_dense, layer_counts
 from paper_repro.sparse.masks import Masks
 from paper_repro.sparse.method import REGROWN_BEFORE, DynamicMethod, check_regrown
@@ -109,7 +109,7 @@ class Chase(DynamicMethod):
                 f"not {channel_sparsity} and {minimum_ratio}"
             )
         counts = layer_counts(model, sparsity, distribution)
-        self.groups = channel_groups(model)
+        self.groups = removable_groups(model)
         super().__init__(model, optimizer, seed)
         self.total_steps = total_steps
         self.period = max(1, round(total_steps / updates))

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from paper_repro.errors import UserError
 from paper_repro.optim import Perturbing, exact
 from paper_repro.sparse import METHODS
-from paper_repro.sparse.channels import ChannelGroup, channel_groups, channel_masks
+from paper_repro.sparse.channels import ChannelGroup, channel_masks, removable_groups
 from paper_repro.sparse.distribution import check_sparsity
 from paper_repro.sparse.masks import Masks
 from paper_repro.sparse.method import DynamicMethod
@@ -93,7 +93,7 @@ class CHEX(DynamicMethod):
                 f"not {updates}, {stop} and {regrow}"
             )
         density = 1 - check_sparsity(sparsity)
-        self.groups = channel_groups(model)
+        self.groups = removable_groups(model)
         super().__init__(model, optimizer, seed)
         total = sum(group.size for group in self.groups)
         self.keep = max(len(self.groups), round(density * total))

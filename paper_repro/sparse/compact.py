@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from paper_repro.errors import UserError
 from paper_repro.sparse.channels import channel_groups, live_channels
-from paper_repro.sparse.distribution import prunable
+from paper_repro.sparse.layers import maskable
 from paper_repro.sparse.masks import Masks
 
 __all__ = ["compact"]
@@ -40,7 +40,7 @@ def compact(model: nn.Module, masks: Masks | Mapping[str, Tensor] | None = None)
     """
     groups = channel_groups(model)
     small = copy.deepcopy(model)
-    weights = prunable(small)
+    weights = maskable(small)
     named = masks.state_dict() if isinstance(masks, Masks) else masks or {}
     for name, mask in named.items():
         if name not in weights or mask.shape != weights[name].shape:

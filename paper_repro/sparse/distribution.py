@@ -3,39 +3,51 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Set
-from typing import cast
 
 from torch import nn
 
 from paper_repro.errors import UserError
+from paper_repro.sparse.layers import given_densities, is_depthwise, maskable, prunable
 
-__all__ = ["DISTRIBUTIONS", "check_sparsity", "kept_dense", "layer_counts", "prunable"]
-
-_PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+__all__ = [
+    "DISTRIBUTIONS",
+    "check_sparsity",
+    "groups_of",
+    "kept_dense",
+    "layer_counts",
+    "prunable",
+]
 
 #: ``uniform``: every masked layer equally sparse; first convolution, shortcuts, the layers of
 #: squeeze-and-excitation and the classifier stay dense (MEST's and the released S2-SAM code's
 #: choice). ``uniform-rigl``: the first convolution stays dense (RigL's). ``uniform-all``: none does
-#: (the paper's Transformer). ``erk``: see :func:`erk_densities`. Depthwise convolutions stay dense in each, as in RigL's MobileNets: they
-#: are few weights, and a filter of nine has none to spare. Other grouped convolutions are masked.
+#: (the paper's Transformer). ``erk``: see :func:`erk_densities`. Depthwise convolutions stay dense
+#: in each, as in RigL's MobileNets: they are few weights, and a filter of nine has none to spare.
+#: Other grouped convolutions are masked. Beside these there is ``n:m``, see :func:`groups_of`.
 DISTRIBUTIONS = ("uniform", "uniform-rigl", "uniform-all", "erk")
 
+_GROUPS = re.compile(r"([1-9][0-9]?):([1-9][0-9]?)")
 
-def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The weights that may ever be masked: those of convolutions and linear layers, by name.
 
-    Biases and normalisation layers never are, and neither are embeddings, also where a linear layer
-    shares their weight; a weight shared by two layers appears once.
+def groups_of(distribution: str) -> tuple[int, int] | None:
+    """n and m of a distribution ``n:m`` (``2:4``): n of every m successive weights are active.
+
+    Successive along a weight's dimension 1, its input features or channels, as sparse tensor cores
+    want it. Layers whose inputs are no multiple of m stay dense, as do those that ``uniform`` keeps
+    dense. None for any other distribution.
+
+    Raises:
+        UserError: n is not below m.
     """
-    found: dict[str, nn.Parameter] = {}
-    seen = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    for name, module in model.named_modules():
-        if isinstance(module, _PRUNABLE) and id(module.weight) not in seen:
-            seen.add(id(module.weight))
-            weight = cast(nn.Parameter, module.weight)
-            found[f"{name}.weight" if name else "weight"] = weight
-    return found
+    found = _GROUPS.fullmatch(distribution)
+    if found is None:
+        return None
+    n, m = int(found[1]), int(found[2])
+    if n >= m:
+        raise UserError(f"a distribution n:m needs n below m, not {distribution!r}")
+    return n, m
 
 
 def check_sparsity(sparsity: float) -> float:
@@ -50,36 +62,34 @@ def check_sparsity(sparsity: float) -> float:
 
 
 def kept_dense(model: nn.Module, distribution: str) -> set[str]:
-    """Names of the prunable weights that a distribution leaves dense by rule."""
-    if distribution not in DISTRIBUTIONS:
+    """Names of the prunable weights that a distribution leaves dense by rule.
+
+    Not those with a density of their own (:func:`paper_repro.sparse.choose_layers`).
+    """
+    groups = groups_of(distribution)
+    if distribution not in DISTRIBUTIONS and groups is None:
         raise UserError(
-            f"unknown distribution {distribution!r}; known are {', '.join(DISTRIBUTIONS)}"
+            f"unknown distribution {distribution!r}; known are {', '.join(DISTRIBUTIONS)} and n:m"
         )
     weights = prunable(model)
-    convolutions = [name for name, w in weights.items() if w.dim() > 2]
-    linears = [name for name, w in weights.items() if w.dim() == 2]
-    dense = depthwise(model)
-    if distribution in ("erk", "uniform-all"):
-        return dense
-    # A network without convolutions has its first linear layer for a stem, or its embedding, and
-    # then the output layer may share that.
-    embeds = any(isinstance(m, nn.Embedding) for m in model.modules())
-    dense |= set((convolutions or ([] if embeds else linears))[:1])
-    if distribution == "uniform":
+    # A stem that is left out or frozen is the stem all the same, and not the layer after it.
+    every = maskable(model)
+    convolutions = [name for name, w in every.items() if w.dim() > 2]
+    linears = [name for name, w in every.items() if w.dim() == 2]
+    dense = {name for name in convolutions if is_depthwise(model, name)}
+    if distribution not in ("erk", "uniform-all"):
+        # A network without convolutions has its first linear layer for a stem, or its embedding,
+        # and then the output layer may share that.
+        embeds = any(isinstance(m, nn.Embedding) for m in model.modules())
+        dense |= set((convolutions or ([] if embeds else linears))[:1])
+    if distribution == "uniform" or groups is not None:
         last = [m.weight for m in model.modules() if isinstance(m, nn.Linear)][-1:]
-        dense |= {name for name in linears if weights[name] is last[0]}
+        dense |= {name for name in linears if every[name] is last[0]}
         dense |= {n for n in weights if {"shortcut", "downsample"} & set(n.split("."))}
         dense |= squeeze_excitation(model)
-    return dense
-
-
-def depthwise(model: nn.Module) -> set[str]:
-    """Names of the weights of convolutions that filter each channel alone."""
-    return {
-        f"{name}.weight" if name else "weight"
-        for name, module in model.named_modules()
-        if isinstance(module, _PRUNABLE[:3]) and 1 < module.groups == module.in_channels
-    }
+    if groups is not None:
+        dense |= {name for name, w in weights.items() if w.shape[1] % groups[1]}
+    return (dense & set(weights)) - set(given_densities(model))
 
 
 def squeeze_excitation(model: nn.Module) -> set[str]:
@@ -94,28 +104,44 @@ def layer_counts(model: nn.Module, sparsity: float, distribution: str) -> dict[s
 
     Under the uniform presets ``sparsity`` is that of each masked layer (nominal; the overall
     sparsity is lower), and counts are rounded. Under ``erk`` it is that of all prunable weights
-    together, and counts are floored. A masked layer keeps at least one weight.
+    together, and counts are floored. A masked layer keeps at least one weight. Layers to which
+    :func:`paper_repro.sparse.choose_layers` gave a density of their own have that one, and
+    ``sparsity`` is of the others.
 
     Raises:
-        UserError: for a sparsity outside [0, 1) or an unknown distribution.
+        UserError: for a sparsity outside [0, 1), an unknown distribution, or one of ``n:m`` that
+            is of another sparsity than 1 - n/m.
     """
     density = 1.0 - check_sparsity(sparsity)
     weights = prunable(model)
     if not weights:
-        raise UserError("the model has no convolution or linear layer to prune")
+        raise UserError("the model has no convolution or linear layer to prune that is trained")
     dense = kept_dense(model, distribution)
+    own = given_densities(model)
+    fixed = {name: max(1, round(d * weights[name].numel())) for name, d in own.items()}
+    groups = groups_of(distribution)
+    if groups is not None:
+        if abs(density - groups[0] / groups[1]) > 1e-9:
+            raise UserError(
+                f"the distribution {distribution} is of sparsity {1 - groups[0] / groups[1]:g}, "
+                f"not {sparsity}"
+            )
+        if own:
+            raise UserError(f"under {distribution} no layer has a density of its own")
     if distribution == "erk":
-        shapes = {name: tuple(w.shape) for name, w in weights.items()}
-        return {
+        shapes = {name: tuple(w.shape) for name, w in weights.items() if name not in fixed}
+        found = {
             name: weights[name].numel()
             if d >= 1.0
             else max(1, int(d * weights[name].numel() + 1e-9))
             for name, d in erk_densities(shapes, density, dense).items()
         }
-    return {
-        name: w.numel() if name in dense else max(1, round(density * w.numel()))
-        for name, w in weights.items()
-    }
+    else:
+        found = {
+            name: w.numel() if name in dense else max(1, round(density * w.numel()))
+            for name, w in weights.items()
+        }
+    return {name: fixed.get(name, found.get(name, 0)) for name in weights}
 
 
 def erk_densities(

@@ -21,6 +21,10 @@ from paper_repro.sparse.select import keep_largest_globally
 __all__ = ["LT", "remaining", "rounds_to", "spec_reaching"]
 
 
+#: Rounds of a chain; 50 at 10 % a round leave half a percent.
+MOST_ROUNDS = 100
+
+
 @METHODS.register("lt")
 class LT(SparseMethod):
     """One round of iterative magnitude pruning: prune what the round before trained, rewind, train.
@@ -88,6 +92,10 @@ class LT(SparseMethod):
 
     @classmethod
     def nominal_sparsity(cls, spec: Spec) -> float:
+        if spec["round"] > MOST_ROUNDS:
+            raise UserError(
+                f"round {spec['round']} is the end of as many trainings; at most {MOST_ROUNDS}"
+            )
         if spec["sparsity"] is not None:
             return float(spec["sparsity"])
         return float(1 - (1 - spec["prune_ratio"]) ** spec["round"])
@@ -136,6 +144,11 @@ def spec_reaching(
     k = rounds_to(sparsity, prune_ratio) if rounds is None else rounds
     if k == 0:
         return METHODS.spec("dense")
+    if k > MOST_ROUNDS:
+        raise UserError(
+            f"pruning {prune_ratio:g} a round takes {k} rounds, each a training, to sparsity "
+            f"{sparsity:g}; at most {MOST_ROUNDS}: choose a larger prune_ratio"
+        )
     return METHODS.spec(
         method, prune_ratio=prune_ratio, round=k, sparsity=sparsity if trim else None
     )

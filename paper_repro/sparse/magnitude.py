@@ -6,10 +6,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from paper_repro.sparse import METHODS
-from paper_repro.sparse.distribution import check_sparsity, prunable
+from paper_repro.sparse.distribution import check_sparsity, groups_of, prunable
 from paper_repro.sparse.masks import Masks
 from paper_repro.sparse.method import SparseMethod
-from paper_repro.sparse.select import keep_largest, keep_largest_globally
+from paper_repro.sparse.select import keep_in_groups, keep_largest, keep_largest_globally
 
 __all__ = ["Magnitude"]
 
@@ -23,10 +23,12 @@ class Magnitude(SparseMethod):
         optimizer: the optimizer that will train it.
         sparsity: pruned fraction, in [0, 1).
         distribution: ``global`` (one ranking over all prunable weights) or one of
-            :func:`paper_repro.sparse.layer_counts` (a ranking in each layer).
+            :func:`paper_repro.sparse.layer_counts` (a ranking in each layer), or ``n:m``
+            (:func:`paper_repro.sparse.groups_of`; a ranking in each group of m).
     """
 
     layerwise = True
+    chooses_in_groups = True
 
     def __init__(
         self,
@@ -44,5 +46,11 @@ class Magnitude(SparseMethod):
             masks = keep_largest_globally(size, round((1 - check_sparsity(sparsity)) * total))
         else:
             counts = self.sparse_layers(sparsity, distribution)
-            masks = {name: keep_largest(size[name], k) for name, k in counts.items()}
+            groups = groups_of(distribution)
+            masks = {
+                name: keep_in_groups(size[name], *groups)
+                if groups
+                else keep_largest(size[name], k)
+                for name, k in counts.items()
+            }
         self.masks = Masks(model, optimizer, masks)

@@ -3,22 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+from torch.utils.weak import WeakIdKeyDictionary
 
 from paper_repro.errors import UserError
-from paper_repro.optim.base import exact
-from paper_repro.sparse.distribution import prunable
+from paper_repro.optim.base import Perturbing, exact, unwrapped
+from paper_repro.sparse.layers import check_whole, maskable
+from paper_repro.sparse.replicas import agreed
 
 __all__ = ["Masks"]
+
+#: Optimizers that move each entry by its own gradient and state alone: where both are 0 and the
+#: weight is, it stays 0. After a step of any other (Muon, Shampoo, one's own) masks are put on
+#: again.
+_ELEMENTWISE = frozenset(
+    getattr(torch.optim, name)
+    for name in (
+        *("ASGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam"),
+        *("RMSprop", "Rprop", "SGD"),
+    )
+)
+
+#: The hook of every masked weight, so that a second mask is refused. Not an attribute of the
+#: weight, which would travel in its pickles.
+_HOOKED: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
 @dataclass
 class _Gate:
+    """What a weight's hook may look at."""
+
     open: bool = False
+    #: Until the first gradient: the weights as they were found, by name, and the version that each
+    #: had once it was masked.
+    found: dict[str, Tensor] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
 
 
 def _masking(factor: Tensor, gate: _Gate) -> Callable[[Tensor], None]:
@@ -30,10 +55,39 @@ def _masking(factor: Tensor, gate: _Gate) -> Callable[[Tensor], None]:
 
     @torch.no_grad()
     def mask_gradient(weight: Tensor) -> None:
+        if gate.found:
+            gate.found.clear()
         if not gate.open and weight.grad is not None:
             weight.grad.mul_(factor)
 
     return mask_gradient
+
+
+def _check(name: str, weight: Tensor | None, mask: Tensor, trained: set[int] | None) -> None:
+    if weight is None or weight.dim() < 2:
+        raise UserError(
+            f"{name!r} is not a weight of a convolution or linear layer, so it has no mask"
+        )
+    if mask.shape != weight.shape:
+        raise UserError(
+            f"the mask of {name!r} has shape {tuple(mask.shape)}, "
+            f"the weight has {tuple(weight.shape)}"
+        )
+    if weight.is_complex():
+        raise UserError(f"{name!r} is complex, and masks are of real weights")
+    if not weight.requires_grad:
+        raise UserError(f"{name!r} is frozen (requires_grad is False), so it cannot be masked")
+    handle: RemovableHandle | None = _HOOKED.get(weight)
+    if handle is not None and handle.id in (handle.hooks_dict_ref() or {}):
+        raise UserError(
+            f"{name!r} is masked already: a model takes one sparse method at a time; detach() "
+            "the first one"
+        )
+    if trained is not None and id(weight) not in trained:
+        raise UserError(
+            f"the optimizer does not train {name!r}: give the optimizer of this model, or leave "
+            "the layer out with choose_layers(model, exclude=...)"
+        )
 
 
 class Masks:
@@ -42,46 +96,86 @@ class Masks:
     A hook multiplies each gradient by its mask the moment autograd has accumulated it: before
     clipping, before any optimizer, in every extra backward pass of a sharpness-aware optimizer,
     and before replicas exchange gradients. So a pruned weight receives no gradient, no momentum,
-    no weight decay (its value is 0) and no perturbation, and the forward pass is truly sparse.
+    no weight decay (its value is 0) and no perturbation, and the forward pass is truly sparse. An
+    optimizer that mixes a matrix's entries, as Muon does, would move it all the same: after each
+    of its steps the masks are put on weights and state again, and after the first step of any.
+
+    Until the first gradient arrives, the weights as they were found are kept: masks that come in
+    that time, with a checkpoint, are put on those, and not on what the first masks left.
 
     Args:
         model: the network.
         optimizer: whose state of a dropped weight is to be zeroed as well.
-        masks: boolean mask by parameter name, for the weights that are to be masked; only
-            weights of convolutions and linear layers can be.
+        masks: boolean mask by parameter name, for the weights that are to be masked.
 
     Raises:
-        UserError: a name that is no such weight, or a mask of the wrong shape.
+        UserError: a name that is no such weight, a mask of the wrong shape, a weight that is
+            masked already, frozen, sharded, complex or another model's than the optimizer trains.
     """
 
     def __init__(
         self, model: nn.Module, optimizer: Optimizer | None, masks: Mapping[str, Tensor]
     ) -> None:
-        weights = prunable(model)
+        check_whole(model)
+        weights = maskable(model)
+        parameters = dict(model.named_parameters())
+        self.optimizer: Optimizer | None = unwrapped(optimizer)
+        trained = None
+        if self.optimizer is not None:
+            trained = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
         for name, mask in masks.items():
-            if name not in weights:
-                raise UserError(
-                    f"{name!r} is not a weight of a convolution or linear layer, so it has no mask"
-                )
-            if mask.shape != weights[name].shape:
-                raise UserError(
-                    f"the mask of {name!r} has shape {tuple(mask.shape)}, "
-                    f"the weight has {tuple(weights[name].shape)}"
-                )
-        self.optimizer = optimizer
-        self.weights: dict[str, nn.Parameter] = {name: weights[name] for name in masks}
-        self._total = sum(w.numel() for w in weights.values())
+            _check(name, parameters.get(name), mask, trained)
+        self.weights: dict[str, nn.Parameter] = {name: parameters[name] for name in masks}
+        self._total = sum(w.numel() for w in {**weights, **self.weights}.values())
+        masks = agreed(dict(masks))
         # In the weight's type and memory layout, so that applying one is a single product.
         self._factors = {
-            name: torch.empty_like(weights[name], requires_grad=False).copy_(mask)
-            for name, mask in masks.items()
+            name: torch.empty_like(weight, requires_grad=False).copy_(masks[name])
+            for name, weight in self.weights.items()
         }
         self._gate = _Gate()
+        self._hook()
+        self._gate.found = {n: w.detach().clone() for n, w in self.weights.items()}
+        self._gate.versions = {n: w._version for n, w in self.weights.items()}
+        self.apply()
+
+    def _hook(self) -> None:
+        """Hooks on the weights, and one after the optimizer's step."""
         self._hooks = [
             weight.register_post_accumulate_grad_hook(_masking(self._factors[name], self._gate))
             for name, weight in self.weights.items()
         ]
-        self.apply()
+        for weight, hook in zip(self.weights.values(), self._hooks, strict=True):
+            _HOOKED[weight] = hook
+        if self.optimizer is None:
+            return
+        inner = self.optimizer.base if isinstance(self.optimizer, Perturbing) else self.optimizer
+        always, first = type(inner) not in _ELEMENTWISE, True
+
+        def enforce(*_: Any) -> None:
+            nonlocal first
+            # Without an optimizer of their own, masks are somebody else's to put on (Released).
+            if (always or first) and self.optimizer is not None:
+                self.apply()
+            first = False
+
+        self._hooks.append(self.optimizer.register_step_post_hook(enforce))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies and pickles have hooks of their own, on the weights that are copied with them.
+        left = ("_hooks", "_gate")
+        attached = bool(self._hooks)
+        kept = {name: value for name, value in self.__dict__.items() if name not in left}
+        return {**kept, "attached": attached, "open": self.open}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        attached, is_open = state.pop("attached"), state.pop("open")
+        self.__dict__.update(state)
+        self._gate = _Gate(is_open)
+        self._hooks = []
+        if attached:
+            self._hook()
 
     @property
     def open(self) -> bool:
@@ -133,9 +227,13 @@ class Masks:
     @torch.no_grad()
     def apply(self) -> None:
         """Zero everything at pruned positions: weights, gradients, optimizer state."""
+        gate = self._gate
         for name, weight in self.weights.items():
             factor = self._factors[name]
+            untouched = name in gate.found and gate.versions[name] == weight._version
             weight.mul_(factor)
+            if untouched:
+                gate.versions[name] = weight._version
             if weight.grad is not None:
                 weight.grad.mul_(factor)
             if self.optimizer is not None and weight in self.optimizer.state:
@@ -165,6 +263,9 @@ class Masks:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take the masks of a checkpoint.
 
+        Weights that nobody wrote to since these masks were made, which is before any training, are
+        those found then under the new masks: what the first masks zeroed is back.
+
         Raises:
             UserError: they are masks of other layers, or of other shapes.
         """
@@ -173,11 +274,21 @@ class Masks:
         for name, mask in state.items():
             if mask.shape != self._factors[name].shape:
                 raise UserError(f"the checkpoint's mask of {name!r} has another shape")
+        gate = self._gate
         for name, mask in state.items():
-            self._factors[name].copy_(mask)
+            factor, weight = self._factors[name], self.weights[name]
+            factor.copy_(mask)
+            if name in gate.found and gate.versions[name] == weight._version:
+                weight.copy_(gate.found[name]).mul_(factor)
+                gate.versions[name] = weight._version
 
     def detach(self) -> None:
-        """Remove the hooks; the weights stay as sparse as they are."""
+        """Remove the hooks: no weight is held at 0 any more.
+
+        The weights stay as sparse as they are until training goes on, which is dense then: pruned
+        weights receive gradients and move. :meth:`SparseMethod.finalize` is for when it is over.
+        """
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
+        self._gate.found.clear()

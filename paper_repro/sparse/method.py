@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import types
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,12 +16,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from paper_repro.errors import UserError
-from paper_repro.optim import Perturbing
+from paper_repro.optim import Perturbing, unwrapped
 from paper_repro.registry import Scalar, Spec
-from paper_repro.sparse.distribution import layer_counts, prunable
+from paper_repro.sparse.distribution import groups_of, layer_counts
+from paper_repro.sparse.layers import check_whole, given_densities, prunable, skipped
 from paper_repro.sparse.masks import Masks
 from paper_repro.sparse.plan import Plan, constant
+from paper_repro.sparse.replicas import agreed, shared_generator
 from paper_repro.sparse.select import keep_random
+from paper_repro.sparse.travel import Passenger, check_free
 
 __all__ = ["REGROWN_BEFORE", "BatchRequest", "DynamicMethod", "SparseMethod", "check_regrown"]
 
@@ -55,9 +60,15 @@ class SparseMethod(ABC):
     Subclasses choose the masks in ``__init__``; those that go on choosing derive from
     :class:`DynamicMethod`. Constructor arguments are either options, which a run's config names
     and its fingerprint covers, or among ``paper_repro.sparse.RUNTIME``, which the loop supplies.
-    """
 
-    masks: Masks
+    Assigning ``masks`` attaches the method, so it comes after everything that can go wrong: a
+    constructor that raises before leaves model and optimizer as they were. From then on the
+    optimizer's ``state_dict`` holds the method's state, and loading one restores it.
+
+    Raises:
+        UserError: no optimizer where one is needed, one that cannot take a method or is another
+            model's, a model that is sharded or masked already.
+    """
 
     #: Whether masks are all that the method moves: then it also works where only active weights
     #: are stored (see ``paper_repro.engine``). Not one that writes to weights or batch norm.
@@ -66,12 +77,97 @@ class SparseMethod(ABC):
     #: Whether every layer keeps, throughout a training, the number of active weights that the
     #: method's option ``distribution`` gives it: then its FLOPs are known beforehand.
     layerwise: ClassVar[bool] = False
+    #: Whether the method can choose within groups of weights (the distributions ``n:m``).
+    chooses_in_groups: ClassVar[bool] = False
+
+    #: Whether it cannot do without an optimizer.
+    needs_optimizer: ClassVar[bool] = False
 
     def __init__(self, model: nn.Module, optimizer: Optimizer | None, seed: int = 0) -> None:
+        self._masks: Masks | None = None
+        self._passenger: Passenger | None = None
+        name = type(self).__name__
+        check_whole(model)
+        if optimizer is None and self.needs_optimizer:
+            raise UserError(
+                f"{name} moves its masks as the optimizer steps and needs one: "
+                f"{name}(model, optimizer, ...)"
+            )
+        if getattr(optimizer, "scaler", None) is not None:  # accelerate's, with steps held apart
+            raise UserError(
+                f"under a GradScaler of accelerate attach {name} before accelerator.prepare()"
+            )
+        inner = unwrapped(optimizer)
+        if inner is not None:
+            if not isinstance(inner, Optimizer):
+                raise UserError(
+                    f"{name} attaches to a torch.optim.Optimizer, not to {type(inner).__name__}"
+                )
+            check_free(inner)
         self.model = model
-        self.optimizer = optimizer
+        self.optimizer = inner
         device = next(model.parameters()).device
         self.generator = torch.Generator(device=device).manual_seed(seed)
+        shared_generator(self.generator)
+
+    @property
+    def masks(self) -> Masks:
+        """The masks that the network trains under."""
+        if self._masks is None:
+            raise AttributeError("the method has no masks yet")
+        return self._masks
+
+    @masks.setter
+    def masks(self, masks: Masks) -> None:
+        first, self._masks = self._masks is None, masks
+        if first:
+            try:
+                self._check_given(masks)
+                self._attach()
+            except UserError:
+                masks.detach()
+                raise
+
+    def _check_given(self, masks: Masks) -> None:
+        """What the user said of single layers is what happened, or what did not is said."""
+        for name, density in given_densities(self.model).items():
+            size = prunable(self.model)[name].numel()
+            active = masks.counts().get(name, size)
+            if abs(active - density * size) > 1:
+                raise UserError(
+                    f"{type(self).__name__} shares weights out among the layers by itself, so "
+                    f"{name!r} cannot have a density of its own; exclude the layer or leave that"
+                )
+        left = skipped(self.model)
+        if left:
+            shown = "; ".join(f"{name}: {why}" for name, why in list(left.items())[:3])
+            more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+            warnings.warn(
+                f"{type(self).__name__} leaves layers dense: {shown}{more}", stacklevel=4
+            )
+
+    def _attach(self) -> None:
+        if self.optimizer is not None:
+            self._passenger = Passenger(self, self.optimizer)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy or a pickle attaches anew, to the optimizer that comes with it.
+        return {
+            **{name: value for name, value in self.__dict__.items() if name != "_passenger"},
+            "generator": (self.generator.device, self.generator.get_state()),
+            "attached": self._passenger is not None,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        attached = state.pop("attached")
+        device, random = state.pop("generator")
+        self.__dict__.update(state)
+        self.generator = torch.Generator(device=device)
+        self.generator.set_state(random)
+        self._passenger = None
+        if attached:
+            self._attach()
 
     #: Whether it removes whole channels, so that :func:`paper_repro.sparse.compact` makes the
     #: trained network smaller.
@@ -141,12 +237,46 @@ class SparseMethod(ABC):
         """What a record should say of this run beside its masks, e.g. topology updates made."""
         return {}
 
+    def apart(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, the optimizer's state dict is saved and loaded without this method's state.
+
+        For a loop that keeps :meth:`state_dict` by itself.
+        """
+        return contextlib.nullcontext() if self._passenger is None else self._passenger.apart()
+
     def detach(self) -> None:
-        """Let go of model and optimizer; the weights stay sparse."""
+        """Let go of model and optimizer.
+
+        The weights are as sparse as they were, and nothing holds them so: a step taken afterwards
+        trains densely, and pruned weights move. Where training is over, use :meth:`finalize`.
+        """
         self.masks.detach()
+        if self._passenger is not None:
+            self._passenger.remove()
+            self._passenger = None
+
+    @torch.no_grad()
+    def finalize(self) -> nn.Module:
+        """End the sparse training: bake the masks in, and return the model.
+
+        The parameters hold the weights to evaluate, w, and exactly 0 wherever they are pruned,
+        without hooks; the optimizer has let go, in its evaluation mode if it has one. A state dict
+        of the model is what to ship.
+        """
+        if callable(mode := getattr(self.optimizer, "eval", None)):
+            mode()
+        for name, weight in self.masks.weights.items():
+            weight.mul_(self.masks[name])
+        self.detach()
+        return self.model
 
     def sparse_layers(self, sparsity: float, distribution: str) -> dict[str, int]:
         """Weights to keep in each layer that is masked, those kept dense left out."""
+        if groups_of(distribution) is not None and not self.chooses_in_groups:
+            raise UserError(
+                f"{type(self).__name__} chooses weights one by one, not within groups: the "
+                f"distribution {distribution} works with Magnitude and Random"
+            )
         weights = prunable(self.model)
         counts = layer_counts(self.model, sparsity, distribution)
         return {name: k for name, k in counts.items() if k < weights[name].numel()}
@@ -168,7 +298,7 @@ class SparseMethod(ABC):
 class DynamicMethod(SparseMethod):
     """A method that moves its masks during training, after some of the optimizer's steps.
 
-    It wraps ``optimizer.step`` on the instance, as learning-rate schedulers do, and counts calls:
+    Once it has masks it wraps ``optimizer.step`` on the instance, as learning-rate schedulers do, and counts calls:
     t = 0, 1, ... A step that ``GradScaler`` skips is not counted.
     """
 
@@ -177,6 +307,8 @@ class DynamicMethod(SparseMethod):
     #: ``choose`` to read. Under S2-SAM they are gradients at the perturbed weights u.
     replaces_step: ClassVar[bool] = False
 
+    needs_optimizer = True
+
     optimizer: Optimizer
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, seed: int = 0) -> None:
@@ -184,9 +316,18 @@ class DynamicMethod(SparseMethod):
         self.steps = 0
         self.updates = 0
         self.moved = 0
+
+    def _attach(self) -> None:
+        super()._attach()
+        optimizer = self.optimizer
+        self._step_was_own = "step" in optimizer.__dict__  # a scheduler's, say
         self._original = self._inner = optimizer.step
         # Bound, because schedulers created later look for the function behind the method.
         optimizer.step = types.MethodType(self._make_step(), optimizer)  # type: ignore[method-assign]
+
+    def __getstate__(self) -> dict[str, Any]:
+        left = ("_original", "_inner")
+        return {name: value for name, value in super().__getstate__().items() if name not in left}
 
     @abstractmethod
     def due(self, t: int) -> bool:
@@ -228,8 +369,8 @@ class DynamicMethod(SparseMethod):
 
     @torch.no_grad()
     def update(self, t: int) -> None:
-        """Choose and adopt new masks."""
-        self.moved += self.masks.replace(self.choose(t))
+        """Choose and adopt new masks, the same on all replicas."""
+        self.moved += self.masks.replace(agreed(self.choose(t), "an update's masks"))
         self.updates += 1
 
     def gradient(self, name: str) -> Tensor:
@@ -264,6 +405,10 @@ class DynamicMethod(SparseMethod):
         return {"topology_updates": self.updates, "positions_changed": self.moved}
 
     def detach(self) -> None:
+        attached = self._passenger is not None
         super().detach()
         self.masks.open = False
-        self.optimizer.step = self._original  # type: ignore[method-assign]
+        if attached and self._step_was_own:
+            self.optimizer.step = self._original  # type: ignore[method-assign]
+        elif attached:
+            self.optimizer.__dict__.pop("step", None)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-__all__ = ["keep_largest", "keep_largest_globally", "keep_random"]
+__all__ = ["keep_in_groups", "keep_largest", "keep_largest_globally", "keep_random"]
 
 
 def keep_largest(score: Tensor, k: int, among: Tensor | None = None) -> Tensor:
@@ -50,3 +50,18 @@ def keep_largest_globally(
     chosen = keep_largest(flat, k, allowed)
     parts = chosen.split([s.numel() for s in scores.values()])
     return {name: part.view_as(scores[name]) for name, part in zip(scores, parts, strict=True)}
+
+
+def keep_in_groups(score: Tensor, n: int, m: int) -> Tensor:
+    """Boolean mask of the n largest of every m successive scores along dimension 1 (``n:m``).
+
+    Args:
+        score: [outputs, inputs, ...], inputs a multiple of m; the first wins a tie.
+        n: how many of each group.
+        m: a group's size.
+    """
+    last = score.detach().movedim(1, -1)
+    groups = last.reshape(-1, m)
+    order = torch.sort(groups, dim=1, descending=True, stable=True).indices[:, :n]
+    chosen = torch.zeros_like(groups, dtype=torch.bool).scatter_(1, order, True)
+    return chosen.view(last.shape).movedim(-1, 1).contiguous()

@@ -55,6 +55,7 @@ class SET(RigL):
     ) -> None:
         if not 0 < zeta <= 1 or period <= 0:
             raise UserError(f"SET needs zeta in (0, 1] and period > 0, not {zeta} and {period}")
+        self.regrown = check_regrown(regrown)
         super().__init__(
             model,
             optimizer,
@@ -66,7 +67,6 @@ class SET(RigL):
             stop=1.0,
             seed=seed,
         )
-        self.regrown = check_regrown(regrown)
 
     def due(self, t: int) -> bool:
         return (t + 1) % self.delta_t == 0 and t + 1 < self.end

@@ -36,6 +36,10 @@ __all__ = ["Diverged", "Trainer"]
 HOPELESS = 1e4
 
 
+#: Optimizer state that torch loads in any shape, and that a step needs in the weight's.
+_LIKE_THE_WEIGHT = ("momentum_buffer", "twin")
+
+
 class Diverged(Exception):
     """A loss is not finite or beyond hope: a result of the run, not a fault of the program."""
 
@@ -233,7 +237,16 @@ class Trainer:
         updates_before = self._dense_gradients()
         masks_before = self.method.masks.state_dict() if self.diagnostics else {}
         self._started = time.perf_counter()
-        loss, metrics = self.train_epoch()
+        try:
+            loss, metrics = self.train_epoch()
+        except (UserError, OSError):
+            raise
+        except Exception as error:  # of weights that are not finite no method can choose
+            if self._broken():
+                raise Diverged(
+                    f"the weights became infinite in epoch {self.epoch + 1} ({error})"
+                ) from error
+            raise
         seconds = self._seconds()
         if not self.ranks.alone:
             equal = replicated(self.model, self.optimizer, self.method.masks)
@@ -281,6 +294,11 @@ class Trainer:
         method = self.method
         dense = isinstance(method, DynamicMethod) and method.replaces_step
         return method.updates if dense else 0  # type: ignore[attr-defined]
+
+    def _broken(self) -> bool:
+        """Whether the loss so far, or a weight, is not finite."""
+        numbers = [self._loss_sum, *self.optimizer.param_groups[0]["params"]]
+        return not all(bool(torch.isfinite(n).all()) for n in numbers)
 
     def _diagnose(self, masks_before: Mapping[str, Tensor]) -> dict[str, Any]:
         # A generator of its own, so that training draws the same numbers as without.
@@ -459,7 +477,16 @@ class Trainer:
             raise UserError(
                 f"the checkpoint is of run {state['fingerprint']}, not {self.config.fingerprint}"
             )
+        epoch, curve = state["epoch"], state["curve"]
+        if not (isinstance(epoch, int) and 0 <= epoch <= self.config.epochs):
+            raise UserError(f"it is of epoch {epoch!r} of {self.config.epochs}")
+        if [line["epoch"] for line in curve] != list(range(1, epoch + 1)):
+            raise UserError(f"its curve is not that of {epoch} epochs")
         checkpoint.load(state, self.net or self.model, self.optimizer, self.method)
+        for p, held in self.optimizer.state.items():
+            for key in _LIKE_THE_WEIGHT:
+                if isinstance(held.get(key), Tensor) and held[key].shape != p.shape:
+                    raise UserError(f"its {key} has the shape {tuple(held[key].shape)}")
         # Older checkpoints are all of the time between two epochs.
         self._within = state.get("within")
         begun = state if self._within is None else self._within
@@ -471,8 +498,8 @@ class Trainer:
             self._graphed.reset()
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        self.epoch = state["epoch"]
-        self.curve = list(state["curve"])
+        self.epoch = epoch
+        self.curve = list(curve)
         self.training_flops = state["training_flops"]
         self.dense_gradient_flops = state.get("dense_gradient_flops", 0.0)
 

@@ -236,7 +236,8 @@ def test_masks_open_only_for_the_backward_pass_of_an_update():
 def test_extreme_sparsities(make, sparsity):
     model = convnet()
     optimizer = OPTIMIZERS["s2sam"](model.parameters())
-    kind = type(make(convnet(), OPTIMIZERS["sgd"](mlp().parameters())))
+    other = convnet()
+    kind = type(make(other, OPTIMIZERS["sgd"](other.parameters())))
     options = {"steps_per_epoch": 2} if kind is SET else {}
     method = kind(model, optimizer, sparsity=sparsity, total_steps=12, **options)
     counts = method.masks.counts()

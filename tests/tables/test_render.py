@@ -306,7 +306,7 @@ def test_a_missed_sparsity_is_shown(records):
     config = OURS.runs[0]
     record = records.get(config)
     assert "missed the sparsity" not in markdown(TABLE, records, PAPER)
-    body = {**record.body, "sparsity": {"missed": -0.0389}}
+    body = {**record.body, "sparsity": {**record.body["sparsity"], "missed": -0.0389}}
     records.write(config, "finished", body)
     page = markdown(TABLE, records, PAPER)
     assert "(2, 1 not as sparse as asked)" in page
@@ -316,3 +316,13 @@ def test_a_missed_sparsity_is_shown(records):
     )
     frame = pd.read_csv(io.StringIO(csv(TABLE, records, PAPER)))
     assert set(frame["not_as_sparse_as_asked"].dropna()) == {0.0, 1.0}
+
+
+def test_runs_of_different_numbers_of_threads_are_said(records):
+    assert "processor threads" not in markdown(TABLE, records, PAPER)
+    for config, threads in zip((*BASE.runs, *OURS.runs), (1, 1, 1, 2), strict=True):
+        body = records.get(config).body
+        where = {**body["environment"], "threads": threads}
+        records.write(config, "finished", {**body, "environment": where})
+    page = markdown(TABLE, records, PAPER)
+    assert "different numbers of processor threads (runs): 1 (3), 2 (1)" in page

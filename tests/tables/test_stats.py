@@ -56,7 +56,8 @@ def test_what_is_missing_failed_or_diverged_is_counted_and_never_filled_in(recor
 def test_runs_that_missed_the_sparsity_asked_for_are_counted_with_their_values(records):
     ours, theirs = cell(3), cell(3, **SGD)
     for config, missed in zip(ours.runs, (0.0, -0.03, None), strict=True):
-        records.write(config, "finished", {**made_body(), "sparsity": {"missed": missed}})
+        body = made_body()
+        records.write(config, "finished", {**body, "sparsity": {**body["sparsity"], "missed": missed}})
     fill(records, theirs.runs, (90.0, 91.0, 92.0))  # older records do not say
     found = summarise(ours, records, last_accuracy)
     assert (found.n, found.elsewhere) == (3, 1)

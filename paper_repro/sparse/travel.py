@@ -1,0 +1,103 @@
+"""A sparse method's state inside its optimizer's ``state_dict``, so that it is saved with it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from paper_repro.errors import UserError
+from paper_repro.optim.base import Perturbing
+
+if TYPE_CHECKING:
+    from paper_repro.sparse.method import SparseMethod
+
+__all__ = ["KEY", "Passenger"]
+
+#: Under which key of the optimizer's state dict it lies.
+KEY = "sparse_method"
+
+
+class Passenger:
+    """Lets a method's state travel with the optimizer's: out by ``state_dict``, in by its load.
+
+    So whatever saves and restores the optimizer (Lightning, transformers' Trainer, accelerate, a
+    loop of one's own) saves and restores masks, step counter and random state without knowing of
+    them, and a resumed run cannot silently go on with other masks: a state without them is
+    refused.
+
+    Args:
+        method: whose state.
+        optimizer: the one that trains.
+
+    Raises:
+        UserError: another method is attached to it already, or it is wrapped by another optimizer.
+    """
+
+    def __init__(self, method: SparseMethod, optimizer: Optimizer) -> None:
+        check_free(optimizer)
+        self.method = method
+        self.optimizer = optimizer
+        self.away = False
+        self._hooks: list[RemovableHandle] = [
+            optimizer.register_state_dict_post_hook(self._save),
+            optimizer.register_load_state_dict_pre_hook(self._load),
+        ]
+        # With this prefix it stays behind when a wrapper is copied, as hooks do.
+        optimizer._optimizer_sparse_method = type(method).__name__  # type: ignore[attr-defined]
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """Inside, the optimizer's state is saved and loaded without the method's."""
+        before, self.away = self.away, True
+        try:
+            yield
+        finally:
+            self.away = before
+
+    def remove(self) -> None:
+        """Let go of the optimizer."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        self.optimizer.__dict__.pop("_optimizer_sparse_method", None)
+
+    def _save(self, _optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        if self.away:
+            return state
+        return {**state, KEY: {"name": type(self.method).__name__, **self.method.state_dict()}}
+
+    def _load(self, _optimizer: Optimizer, state: dict[str, Any]) -> None:
+        if self.away:
+            return
+        name = type(self.method).__name__
+        found = state.get(KEY)
+        if not isinstance(found, Mapping):
+            raise UserError(
+                f"the optimizer's state holds no masks of {name}, so the training would go on with "
+                "others than it had: it was saved without the method, or by a tool that keeps only "
+                "parameters; load it inside `with method.apart():` and give the method its own "
+                "state by method.load_state_dict"
+            )
+        if found.get("name") != name:
+            raise UserError(
+                f"the optimizer's state holds masks of {found.get('name')}, and {name} is attached"
+            )
+        self.method.load_state_dict({k: v for k, v in found.items() if k != "name"})
+
+
+def check_free(optimizer: Optimizer) -> None:
+    """Raise a UserError where no method can attach to this optimizer."""
+    inside = optimizer.__dict__.get("_optimizer_wrapped_by")
+    if inside is not None and not isinstance(optimizer, Perturbing):
+        raise UserError(
+            f"this {type(optimizer).__name__} is inside a {inside}: attach the method to that"
+        )
+    attached = optimizer.__dict__.get("_optimizer_sparse_method")
+    if attached is not None:
+        raise UserError(
+            f"{attached} is attached to this optimizer already; detach() it before another method"
+        )
