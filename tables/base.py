@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from paper_repro.config import RunConfig
+from paper_repro.experiment.measures import Measured
 from paper_repro.experiment.records import Record, Records
+from paper_repro.registry import Spec
 
 __all__ = [
     "Cell",
@@ -14,6 +16,7 @@ __all__ = [
     "Entry",
     "Interaction",
     "MeanDelta",
+    "Measurement",
     "Row",
     "Table",
     "Words",
@@ -37,6 +40,19 @@ def best_accuracy(record: Record) -> float | None:
 
 
 @dataclass(frozen=True)
+class Measurement:
+    """What a cell reads from a measure of a trained run instead of from the run's record.
+
+    Attributes:
+        spec: the measure with all of its options.
+        value: what is read from it.
+    """
+
+    spec: Spec
+    value: Callable[[Measured], float | None]
+
+
+@dataclass(frozen=True)
 class Cell:
     """One measured quantity over the seeds of one experiment.
 
@@ -45,12 +61,14 @@ class Cell:
         published: the paper's number, None where it is not published as text.
         value: what is read from a record, where it is not the table's own value.
         digits: after the decimal point.
+        measurement: what is read from a measure of the trained run; None reads the record alone.
     """
 
     runs: tuple[RunConfig, ...] = ()
     published: float | None = None
     value: Callable[[Record], float | None] | None = None
     digits: int = 2
+    measurement: Measurement | None = None
 
 
 @dataclass(frozen=True)
@@ -129,3 +147,14 @@ class Table:
                         if config.fingerprint not in seen:
                             seen.add(config.fingerprint)
                             yield config
+
+    def measures(self) -> Iterator[tuple[RunConfig, Spec]]:
+        """Every measure of a trained run that a cell reads, each once."""
+        pairs = (
+            (config, entry.measurement.spec)
+            for row in self.rows
+            for entry in row.entries
+            if isinstance(entry, Cell) and entry.measurement is not None
+            for config in entry.runs
+        )
+        yield from dict.fromkeys(pairs)

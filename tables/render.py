@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from paper_repro.experiment.measures import Measures
 from paper_repro.experiment.profiles import Profile
 from paper_repro.experiment.records import Record, Records
 from paper_repro.files import write_text
-from tables.base import Delta, Entry, MeanDelta, Row, Table, Words
+from tables.base import Cell, Delta, Entry, MeanDelta, Row, Table, Words
 from tables.stats import Summary, summarise
 
 __all__ = ["csv", "latex", "markdown", "write"]
@@ -127,7 +128,28 @@ def _state(table: Table, records: Records) -> list[str]:
         state += f" {uncommitted} of them were run from code that was not committed."
     where = Counter(f"{e.get('device')}, torch {e.get('torch')}" for e in environments)
     machines = "; ".join(f"{name} ({n})" for name, n in sorted(where.items()))
-    return [state, *([f"Trained on (runs): {machines}."] if where else [])]
+    return [
+        state,
+        *([f"Trained on (runs): {machines}."] if where else []),
+        *_measured(table, records),
+    ]
+
+
+def _measured(table: Table, records: Records) -> list[str]:
+    """How many of the measures that the cells read are there, and where they were taken."""
+    wanted = list(table.measures())
+    if not wanted:
+        return []
+    measures = Measures(records.folder)
+    there = [found for pair in wanted if (found := measures.get(*pair)) is not None]
+    said = f"{len(there)} of {len(wanted)} measures of trained runs are there"
+    where = Counter(m.body["environment"].get("device") for m in there)
+    machines = "; ".join(f"{name} ({n})" for name, n in sorted(where.items()))
+    uncommitted = sum(m.body["environment"]["dirty"] is not False for m in there)
+    said += f", taken on {machines}." if there else "."
+    if uncommitted:
+        said += f" {uncommitted} of them were taken by code that was not committed."
+    return [said]
 
 
 def markdown(table: Table, records: Records, profile: Profile) -> str:
@@ -239,7 +261,7 @@ def csv(table: Table, records: Records, profile: Profile) -> str:
                     }
                 )
                 continue
-            own = getattr(entry, "value", None)
+            own = _own(entry)
             if own is not None and value is not table.value:
                 continue  # reads the same in every alternative
             summary = summarise(entry, records, value)
@@ -248,7 +270,7 @@ def csv(table: Table, records: Records, profile: Profile) -> str:
                     "profile": profile.name,
                     **dict(zip(table.headers[:width], row.labels, strict=True)),
                     "column": header,
-                    "value": (own or value).__name__,
+                    "value": own or value.__name__,
                     "mean": summary.mean,
                     "std": summary.std,
                     "n": summary.n,
@@ -265,6 +287,16 @@ def csv(table: Table, records: Records, profile: Profile) -> str:
     import pandas as pd
 
     return pd.DataFrame(lines).to_csv(index=False)
+
+
+def _own(entry: Entry) -> str | None:
+    """The name of what an entry reads whatever the table's value is; None if it reads that."""
+    cell = entry.treatment if isinstance(entry, Delta) else entry
+    if not isinstance(cell, Cell):
+        return None
+    if cell.measurement is not None:
+        return cell.measurement.spec.name
+    return None if cell.value is None else cell.value.__name__
 
 
 def _entries(table: Table, width: int) -> Iterator[tuple[Row, str, Entry]]:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from paper_repro.experiment.measures import Measures
 from paper_repro.experiment.records import Record, Records
 from tables.base import Cell, Delta, Interaction, MeanDelta
 
@@ -99,7 +100,7 @@ def _read(cell: Cell, records: Records, value: Value) -> _Found:
     found = _Found({}, Counter())
     for config in cell.runs:
         record = records.get(config)
-        measured = None if record is None else (cell.value or value)(record)
+        measured = None if record is None else _value(cell, record, records, value)
         if measured is not None:
             found.values[config.seed] = measured
             found.absent["elsewhere"] += bool(record is not None and record.missed)
@@ -108,6 +109,16 @@ def _read(cell: Cell, records: Records, value: Value) -> _Found:
         else:
             found.absent[record.status] += 1
     return found
+
+
+def _value(cell: Cell, record: Record, records: Records, value: Value) -> float | None:
+    """What the cell reads of one run: from its record, or from a measure beside it."""
+    if cell.measurement is None:
+        return (cell.value or value)(record)
+    if record.status != "finished":
+        return None
+    there = Measures(records.folder).get(record.config, cell.measurement.spec)
+    return None if there is None else cell.measurement.value(there)
 
 
 def _why_absent(summary: Summary) -> str:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any, NoReturn
 
+from paper_repro.cli import measure
 from paper_repro.cli.campaign import add_commands
 from paper_repro.config import PRECISIONS
 from paper_repro.engine import ENGINES
@@ -144,5 +145,6 @@ def parser() -> argparse.ArgumentParser:
         help="what is there",
         description="Show which records are there, which runs are under way, and what failed.",
     )
+    measure.add_command(commands, folders, sized)
     add_commands(commands, folders, sized, training)
     return top

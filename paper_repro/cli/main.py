@@ -1,4 +1,4 @@
-"""The command line: run | sweep | campaign | table | status | export | import."""
+"""The command line: run, sweep, measure, campaign, table, status, export, import."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch
 
 from paper_repro.cli import arguments
 from paper_repro.cli.campaign import run_campaign, run_export, run_import
+from paper_repro.cli.measure import run_measure
 from paper_repro.config import RunConfig
 from paper_repro.engine import ENGINES
 from paper_repro.errors import UserError
@@ -183,6 +184,14 @@ def _sweep(options: argparse.Namespace) -> int:
     return 1 if outcome.failed else 0
 
 
+def _measure(options: argparse.Namespace) -> int:
+    size, table = _with_seeds(options), _table(options) if options.table else None
+    if options.threads is None:
+        options.threads = size.threads
+    given = dict(_assignment(text) for text in options.option)
+    return run_measure(options, _place(options), size, given, table)
+
+
 def _show_table(options: argparse.Namespace) -> int:
     from tables import render
 
@@ -316,6 +325,7 @@ def _device(name: str) -> str:
 _COMMANDS = {
     "run": _run,
     "sweep": _sweep,
+    "measure": _measure,
     "table": _show_table,
     "status": _status,
     "campaign": _campaign,

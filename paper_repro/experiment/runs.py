@@ -36,7 +36,7 @@ from paper_repro.files import (
 from paper_repro.measure.flops import inference_flops
 from paper_repro.train import Diverged, Trainer
 
-__all__ = ["Workplace", "attempt", "execute", "prepare", "record_failure"]
+__all__ = ["Workplace", "attempt", "data_of", "execute", "prepare", "record_failure"]
 
 Progress = Callable[[RunConfig, int], None]
 
@@ -90,6 +90,18 @@ def _load(
         device=device,
         train_size=train_size,
         keep_rest=keep_rest,
+    )
+
+
+def data_of(config: RunConfig, place: Workplace) -> Any:
+    """A run's data set on the device, loaded once for runs that follow each other."""
+    return _load(
+        config.dataset,
+        place.data,
+        place.runs / "cache",
+        place.device,
+        config.train_size,
+        config.test_on == "wide",
     )
 
 
@@ -193,14 +205,7 @@ def _done(config: RunConfig, place: Workplace, need_weights: bool) -> Record | N
 def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress) -> Record:
     folder = place.folder(config)
     write_json(folder / "config.json", config.to_dict())
-    data = _load(
-        config.dataset,
-        place.data,
-        place.runs / "cache",
-        place.device,
-        config.train_size,
-        config.test_on == "wide",
-    )
+    data = data_of(config, place)
     device = torch.device(place.device)
     if device.type == "cuda":
         gc.collect()  # what an earlier run left in reference cycles is none of this one's memory

@@ -60,6 +60,10 @@ class Classification(Task):
     def image(self) -> tuple[int, int, int]:
         return self.data.channels, self.data.size, self.data.size
 
+    @property
+    def normalise(self) -> Callable[[Tensor], Tensor]:
+        return self.augmenter.normalise
+
     def build_model(self) -> nn.Module:
         model: nn.Module = models.build(
             self.config.model,

@@ -66,6 +66,11 @@ class Task(ABC):
         """Channels, height and width of a sample, if it is an image."""
         return None
 
+    @property
+    def normalise(self) -> Callable[[Tensor], Tensor] | None:
+        """uint8 images [B, H, W, C] to the model's input; None where it sees no images."""
+        return None
+
     @abstractmethod
     def build_model(self) -> nn.Module:
         """The config's network with its initial weights, on ``device``."""

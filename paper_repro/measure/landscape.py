@@ -1,0 +1,76 @@
+"""The training loss of a fixed sample as a function of where the weights are moved to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from paper_repro.errors import UserError
+from paper_repro.measure.trained import Trained
+
+__all__ = ["Landscape"]
+
+_AT_ONCE = 500  # samples
+
+
+class Landscape:
+    """L(w + δ) and its gradient over the same training samples for every δ, in evaluation mode.
+
+    Batch norm normalises by the statistics gathered in training: the function has no noise.
+
+    Args:
+        trained: the network at w; it stays there.
+        samples: how many training samples, without augmentation.
+        seed: which.
+
+    Raises:
+        UserError: fewer than one sample is asked for.
+    """
+
+    def __init__(self, trained: Trained, samples: int, seed: int) -> None:
+        if samples < 1:
+            raise UserError(f"a loss needs at least 1 sample, not {samples}")
+        self.trained = trained
+        self.weights: dict[str, Tensor] = {
+            name: p.detach() for name, p in trained.model.named_parameters() if p.requires_grad
+        }
+        inputs, targets = trained.sample(samples, seed)
+        self.batches = list(zip(inputs.split(_AT_ONCE), targets.split(_AT_ONCE), strict=True))
+        self.samples = len(targets)
+
+    @torch.no_grad()
+    def loss(self, offset: Mapping[str, Tensor] | None = None) -> float:
+        """L(w + δ) in nats; parameters that δ does not name stay at w."""
+        moved = self._moved(offset)
+        total = 0.0
+        for inputs, targets in self.batches:
+            total += float(self._loss(moved, inputs, targets)) * len(targets)
+        return total / self.samples
+
+    def gradient(
+        self, offset: Mapping[str, Tensor] | None = None
+    ) -> tuple[float, dict[str, Tensor]]:
+        """L(w + δ) and its gradient by every parameter, by name."""
+        here = {name: w.requires_grad_(True) for name, w in self._moved(offset).items()}
+        total, gradient = 0.0, {name: torch.zeros_like(w) for name, w in here.items()}
+        for inputs, targets in self.batches:
+            with torch.enable_grad():
+                loss = self._loss(here, inputs, targets)
+                found = torch.autograd.grad(loss, list(here.values()), allow_unused=True)
+            share = len(targets) / self.samples
+            total += float(loss.detach()) * share
+            for sum_, g in zip(gradient.values(), found, strict=True):
+                if g is not None:
+                    sum_.add_(g, alpha=share)
+        return total, gradient
+
+    def _moved(self, offset: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        given = offset or {}
+        return {n: w + given[n] if n in given else w.clone() for n, w in self.weights.items()}
+
+    def _loss(self, at: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
+        outputs = functional_call(self.trained.model, dict(at), (inputs,))
+        return self.trained.loss_fn(outputs.float(), targets)

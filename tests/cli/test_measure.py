@@ -1,0 +1,64 @@
+import pytest
+import torch
+from workplaces import tiny, workplace
+
+from paper_repro.cli import main as cli
+from paper_repro.experiment.runs import execute
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def status_of(*argv):
+    try:
+        return cli.main(argv)
+    except SystemExit as end:
+        return end.code
+
+
+FP = "0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (("sharpness",), "one of the arguments --runs-of --table is required"),
+        (("magic", "--runs-of", FP), "unknown measure 'magic'; known are"),
+        (("sharpness", "--runs-of", FP), f"there is no record of run {FP}"),
+        (("sharpness", "--runs-of", "../.."), "16 hex digits"),
+        (("--runs-of", FP), "say what is to be measured"),
+        (("--table", "table1"), "no cell of table1 reads a measure"),
+        (("--table", "nope"), "unknown table 'nope'"),
+        (("--table", "table1", "--option", "rho=1"), "--option belongs to a measure"),
+        (("sharpness", "--table", "table1", "--option", "size=1"), "has no option 'size'"),
+        (("sharpness", "--table", "table1", "--option", "rho=big"), "must be a number"),
+        (("sharpness", "--table", "table1", "--device", "abacus"), "cannot be used"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_status_2(argv, said, capsys):
+    assert status_of("measure", *argv) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1 and "Traceback" not in error
+
+
+def test_a_run_is_measured_and_shown(tmp_path, capsys):
+    execute(tiny(), workplace(tmp_path))
+    argv = ("measure", "sharpness", "--runs-of", tiny().fingerprint, "--option", "draws=2",
+            "--option", "steps=1", "--option", "samples=32")  # fmt: skip
+    assert status_of(*argv) == 0
+    said = capsys.readouterr().out
+    assert "1 measures wanted, 1 to make." in said and "worst" in said
+    assert status_of(*argv) == 0
+    assert "1 measures wanted, 0 to make." in capsys.readouterr().out
+
+
+def test_runs_of_a_table_that_cannot_be_measured_do_not_stop_the_others(tmp_path, capsys):
+    assert status_of("measure", "sharpness", "--table", "control", "--seeds", "0") == 1
+    seen = capsys.readouterr()
+    assert "6 measures wanted, 6 to make." in seen.out and "6 could not be" in seen.out
+    assert seen.err.count("it has no record") == 6
