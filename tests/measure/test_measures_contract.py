@@ -15,6 +15,9 @@ from paper_repro.registry import Spec
 #: Options that make a measure quick.
 QUICK = {
     "sharpness": {"draws": 3, "steps": 3, "samples": 32},
+    "curvature": {"samples": 16, "iterations": 3},
+    "gradient_noise": {"batch": 8, "batches": 5},
+    "late_training": {"steps": 4, "discard": 2, "batch": 8, "repeats": 3},
 }
 
 
