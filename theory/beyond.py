@@ -5,21 +5,76 @@ perturbation rho g that is not normalised. ``theory.proofs`` proves each.
 """
 
 __all__ = [
+    "BEST_THETA",
     "BEYOND",
     "DYNAMIC_MASKS",
     "EXTREMAL",
     "MOMENTUM_PRACTICAL",
     "MOMENTUM_STABLE",
+    "SMOOTH_BEST",
+    "SMOOTH_FAMILY",
     "STABILITY_CLIPPED",
     "STABILITY_CLIPPED_CONVEX",
 ]
 
-from sympy import Abs, Gt, Integer, Le, Lt
+from sympy import Abs, Gt, Integer, Le, Lt, sqrt
 
 from theory import corrected
 from theory.statements import Assumption, Left, Statement
-from theory.symbols import F0, B, Fstar, J, L, T, a, beta, eta, gamma, lam, n, r, rho, sigma
+from theory.symbols import (
+    F0,
+    B,
+    Fstar,
+    J,
+    L,
+    T,
+    a,
+    beta,
+    eta,
+    gamma,
+    lam,
+    n,
+    r,
+    rho,
+    sigma,
+    theta,
+)
 
+_Lam = L + lam
+_reach, _off = 2 - eta * _Lam, Abs(1 - eta * _Lam)
+_spent = 2 * (F0 - Fstar) / (eta * T) + eta * _Lam * sigma**2
+_root = (_off * L * rho + sqrt(L**2 * rho**2 + _reach * _spent)) / _reach
+BEST_THETA = L * rho / _root
+"""The theta at which the family is smallest, where it equals ``smooth_best``; at most 1."""
+
+_DECAYED = corrected.WEIGHT_DECAY.assumptions
+SMOOTH_FAMILY = Statement(
+    name="smooth_family",
+    title="Smooth, non-convex, a bound for every theta",
+    where="contains `weight_decay` (theta = 1) and SGD's classical bound (rho = 0, theta to 0)",
+    assumptions=(
+        *_DECAYED[:3],
+        Assumption(r"$0<\theta\le1$", Le(theta, 1)),
+        Assumption(
+            r"$\eta(L+\lambda)<(2+\theta)/(1+\theta)$", Lt(eta, (2 + theta) / ((1 + theta) * _Lam))
+        ),
+        _DECAYED[-1],
+    ),
+    left=corrected.WEIGHT_DECAY.left,
+    right=(_spent + L**2 * rho**2 * (_off / theta + eta * _Lam)) / (_reach - _off * theta),
+)
+SMOOTH_BEST = Statement(
+    name="smooth_best",
+    title="Smooth, non-convex, the smallest bound of the family",
+    where="not in the paper; for steps up to 2/(L + lambda), twice those of `weight_decay`",
+    assumptions=(
+        *_DECAYED[:3],
+        Assumption(r"$\eta(L+\lambda)<2$", Lt(eta, 2 / _Lam)),
+        _DECAYED[-1],
+    ),
+    left=corrected.WEIGHT_DECAY.left,
+    right=_root**2,
+)
 MOMENTUM_STABLE = Statement(
     name="momentum_stable",
     title="Stability with momentum on the quadratic, perturbation not normalised",
@@ -37,7 +92,6 @@ MOMENTUM_STABLE = Statement(
     right=Integer(1),
 )
 
-_Lam = L + lam
 MOMENTUM_PRACTICAL = Statement(
     name="momentum_practical",
     title="Smooth, non-convex, momentum at practical steps",
@@ -126,4 +180,6 @@ BEYOND = (
     STABILITY_CLIPPED,
     EXTREMAL,
     DYNAMIC_MASKS,
+    SMOOTH_FAMILY,
+    SMOOTH_BEST,
 )

@@ -14,40 +14,14 @@ __all__ = [
     "search_all",
 ]
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction as Q
-from itertools import product
 
 from theory import corrected, printed
+from theory.one_example import one_example
+from theory.search import Counterexample, by_size, smallest
 from theory.statements import Statement
-
-_MARGIN = Q(21, 20)  # beyond doubt at a glance: larger by at least 5%
-
-
-@dataclass(frozen=True)
-class Counterexample:
-    """Numbers for which a statement's left side exceeds its right side.
-
-    ``tried`` counts the candidates, in order of size, up to and including this one.
-    """
-
-    name: str
-    statement: Statement
-    setting: dict[str, Q]
-    left: Q
-    right: Q
-    tried: int
-    note: str
-
-    @property
-    def refutes(self) -> bool:
-        """Whether the left side is larger."""
-        return self.left > self.right
-
-    def described(self) -> str:
-        """The setting in one line, as exact fractions."""
-        return ", ".join(f"{name} = {value}" for name, value in self.setting.items())
 
 
 @dataclass(frozen=True)
@@ -79,29 +53,6 @@ def _lemma_sides(L: Q, rho: Q, eta: Q, lam: Q, w: Q, w2: Q) -> Q:
     return abs(moved[0] - moved[1])
 
 
-def _smallest(
-    candidates: Iterable[dict[str, Q]], left_right: Callable[..., tuple[Q, Q]]
-) -> tuple[dict[str, Q], Q, Q, int]:
-    for tried, setting in enumerate(candidates, start=1):
-        left, right = left_right(**setting)
-        if left > _MARGIN * right:
-            return setting, left, right, tried
-    raise ValueError("no counterexample in the whole search space")
-
-
-def _by_size(**values: Iterable[Q]) -> list[dict[str, Q]]:
-    """All combinations, small numerators and denominators first."""
-
-    def size(point: tuple[Q, ...]) -> tuple[int, tuple[Q, ...]]:
-        return sum(abs(x.numerator) + x.denominator - 1 for x in point), point
-
-    names = list(values)
-    return [
-        dict(zip(names, point, strict=True))
-        for point in sorted(product(*values.values()), key=size)
-    ]
-
-
 def _lemma1() -> Counterexample:
     def sides(**point: Q) -> tuple[Q, Q]:
         L, rho, eta, delta = (point[name] for name in ("L", "rho", "eta", "delta"))
@@ -111,7 +62,7 @@ def _lemma1() -> Counterexample:
 
     space = [
         point
-        for point in _by_size(
+        for point in by_size(
             L=[Q(1), Q(2), Q(3)],
             rho=[Q(1, 2), Q(1)],
             eta=[Q(1, 4), Q(1, 3), Q(1, 2), Q(1)],
@@ -120,7 +71,7 @@ def _lemma1() -> Counterexample:
         )
         if point["eta"] * point["lambda"] <= 1 and point["eta"] * point["L"] <= 1
     ]
-    setting, left, right, tried = _smallest(space, sides)
+    setting, left, right, tried = smallest(space, sides)
     note = "equal samples, opposite perturbations; false for every L > 1 as delta -> 0"
     return Counterexample(
         "Lemma 1 without L", printed.LEMMA1_EQUAL, setting, left, right, tried, note
@@ -142,7 +93,7 @@ def _optimization(
         )
         return sum(run.gradients, Q(0)) / T, right
 
-    return Counterexample(name, statement, *_smallest(space, sides), note)
+    return Counterexample(name, statement, *smallest(space, sides), note)
 
 
 def _admissible(points: Iterable[dict[str, Q]]) -> Iterator[dict[str, Q]]:
@@ -168,7 +119,7 @@ def _excess(
         }
         return sum(run.losses, Q(0)) / T, statement.exact(**numbers)
 
-    space = _by_size(
+    space = by_size(
         L=[Q(1)],
         w0=[Q(0), Q(1, 2), Q(1)],
         eta=[Q(1, 8), Q(1, 4), Q(1, 3)],
@@ -176,7 +127,7 @@ def _excess(
         T=Ts,
         n=sizes,
     )
-    return Counterexample(name, statement, *_smallest(space, sides), note)
+    return Counterexample(name, statement, *smallest(space, sides), note)
 
 
 def search_all() -> list[Counterexample]:
@@ -185,21 +136,21 @@ def search_all() -> list[Counterexample]:
     unperturbed = {"rho": zero, "lambda": [Q(2)], "a": [Q(1)], "w0": zero, "L": [Q(1)]}
     perturbed = {"lambda": zero, "a": zero, "rho": [Q(1), Q(2), Q(3), Q(4)]}
     steps = [Q(2**i) for i in range(9)]
-    literal = _by_size(
+    literal = by_size(
         L=[Q(1), Q(2), Q(3)],
         w0=[Q(1, 16), Q(1, 8), Q(1, 4), Q(1, 2)],
         eta=[Q(1, 16), Q(1, 8), Q(1, 4), Q(1, 2)],
         T=steps[:7],
         **perturbed,
     )
-    over_T = _by_size(
+    over_T = by_size(
         L=[Q(1), Q(2), Q(3)],
         w0=[Q(1, 4), Q(1, 2), Q(1)],
         eta=[Q(1, 16), Q(1, 8), Q(1, 4), Q(1, 2)],
         T=steps,
         **perturbed,
     )
-    biased = _by_size(eta=[Q(1, 64), Q(1, 32), Q(1, 16), Q(1, 8)], T=steps, **unperturbed)
+    biased = by_size(eta=[Q(1, 64), Q(1, 32), Q(1, 16), Q(1, 8)], T=steps, **unperturbed)
     return [
         _lemma1(),
         _optimization(
@@ -237,6 +188,21 @@ def search_all() -> list[Counterexample]:
             Q(8),
             [Q(2**i) for i in range(3, 10)],
             [Q(2**i) for i in range(3, 9)],
+        ),
+        one_example(
+            "Theorem 1 for F_lambda, main text",
+            printed.THEOREM1,
+            "one example z of the population {-z, z}, every F read as F_lambda, mu = lambda = 2L: "
+            "the gap of order B^2 / L is not of order B",
+            [Q(i) for i in range(4, 33, 4)],
+            [Q(1, 2), Q(1, 3), Q(1, 4), Q(1, 8)],
+        ),
+        one_example(
+            "Theorem 1 for F_lambda, appendix form",
+            printed.APPENDIX_EXCESS,
+            "the same at rho = 0; eta B^2 is small only if eta L is",
+            [Q(i) for i in range(4, 97, 4)],
+            [Q(1, 4), Q(1, 8), Q(1, 16), Q(1, 32)],
         ),
     ]
 

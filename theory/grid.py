@@ -23,6 +23,7 @@ _DESCENT = (
     corrected.SCHEDULED,
 )
 _LAST_ITERATE = (corrected.PL, corrected.PL_DECAY)
+_TIGHTER = (beyond.SMOOTH_FAMILY.at(theta=0.5), beyond.SMOOTH_BEST)
 _PRINTED = (printed.APPENDIX_OPTIMIZATION, printed.APPENDIX_OPTIMIZATION_OVER_T)
 
 
@@ -82,7 +83,12 @@ def arms(noises: Sequence[float], full: bool) -> list[Arm]:
         Arm(eta, rho, sigma, schedule=schedule)
         for eta, rho, sigma, schedule in product(*ends, noises, ("radius", "both"))
     ]
-    return plain + decayed + heavy + scheduled
+    shares, decays = ((0.75, 1.0), (0.0, 0.1)) if full else ((1.0,), (0.0,))
+    beyond_one = [
+        Arm(eta, rho, sigma, decay=decay, limits=beyond.SMOOTH_BEST)
+        for eta, rho, sigma, decay in product(shares, ends[1], noises, decays)
+    ]
+    return plain + decayed + heavy + scheduled + beyond_one
 
 
 def problems(grid: Grid, seed: int) -> list[tuple[Problem, float]]:
@@ -264,7 +270,9 @@ def cells(
     """Every comparison that the records allow, each once.
 
     A run without momentum or decay is admitted by three descent bounds, which agree there: it
-    counts for the simplest alone. So ``momentum`` is judged by runs with momentum.
+    counts for the simplest alone. So ``momentum`` is judged by runs with momentum. The tighter
+    bounds, ``smooth_family`` (at theta = 1/2) and ``smooth_best``, are held against the same runs
+    and against runs at steps beyond 1 / (L + lambda), which the others do not admit.
 
     sigma^2 is exact for the problems with spherical noise. For logistic regression it is the
     largest over t of the mean conditional variance at u_t: the proofs use the noise only through
@@ -277,6 +285,7 @@ def cells(
             compared = (compare(s, problem, density, record, confidence) for s in family)
             found += [cell for cell in compared if cell is not None][:1]
         if not record.arm.momentum:
-            compared = (compare(s, problem, density, record, confidence) for s in _PRINTED)
+            statements = (*_TIGHTER, *_PRINTED)
+            compared = (compare(s, problem, density, record, confidence) for s in statements)
             found += [cell for cell in compared if cell is not None]
     return found

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import sympy
-from sympy import Lt, Rational, zeta
+from sympy import Abs, Lt, Rational, zeta
 
 from theory import beyond, corrected
 from theory.mutation import (
@@ -27,13 +27,30 @@ from theory.proofs.steps import (
     Premise,
     Step,
 )
-from theory.symbols import B, L, T, a, beta, delta, eta, lam, mu, n, r, rho, sigma
+from theory.symbols import (
+    F0,
+    B,
+    Fstar,
+    L,
+    T,
+    a,
+    beta,
+    delta,
+    eta,
+    lam,
+    mu,
+    n,
+    r,
+    rho,
+    sigma,
+)
 
 _BOUNDED = (
     *corrected.CORRECTED,
     *(s for s in beyond.BEYOND if s not in (beyond.MOMENTUM_STABLE, beyond.EXTREMAL)),
 )
 """Statements whose conditions bound the step."""
+_TIGHTER = (beyond.SMOOTH_BEST, beyond.SMOOTH_FAMILY)
 
 
 @dataclass(frozen=True)
@@ -164,6 +181,8 @@ def conditions() -> Iterator[Mutant]:
 def terms() -> Iterator[Mutant]:
     """Every right side with one of its terms halved."""
     for statement in _BOUNDED:
+        if statement in _TIGHTER:
+            continue  # not sums: see ``family``
         for number, term in enumerate(sympy.Add.make_args(sympy.expand(statement.right))):
             if term.could_extract_minus_sign():
                 continue
@@ -213,9 +232,35 @@ def smoothing() -> Iterator[Mutant]:
         yield everywhere(f"smoothing: half of {symbol}", "right side", proof, half)
 
 
+def family() -> Iterator[Mutant]:
+    """The tighter bounds with parts of their formulas exchanged, and with a wider condition."""
+    best, member = _TIGHTER
+    step = eta * (L + lam)
+    off, start, noise = Abs(1 - step), 2 * (F0 - Fstar) / (eta * T), step * sigma**2
+    for name, old, new in (
+        ("1 - eta (L + lambda), no modulus", off, 1 - step),
+        ("half of |1 - eta (L + lambda)|", off, off / 2),
+        ("half of the start", start, start / 2),
+        ("half of the noise", noise, noise / 2),
+        ("half of the radius", rho, rho / 2),
+    ):
+        for statement in _TIGHTER:
+            yield right(f"{statement.name}: {name}", statement, statement.right.subs(old, new))
+    yield right("smooth_best: the root for its square", best, sympy.sqrt(best.right))
+    yield edge("smooth_family: any step below 2/(L + lambda)", member, 2 / (L + lam))
+    proof = proof_named("family")
+    for name, new in (("1", sympy.Integer(1)), ("1 - eta (L + lambda)", 1 - step)):
+
+        def change(expr: sympy.Expr, new: sympy.Expr = new) -> sympy.Expr:
+            return expr.subs(off, new)
+
+        wrong = f"family: {name} for |1 - eta (L + lambda)|, everywhere"
+        yield everywhere(wrong, "premise", proof, change)
+
+
 def mutants() -> list[Mutant]:
     """All of them; the seventeen named ones first."""
-    return [*named(), *constants(), *conditions(), *terms(), *stability(), *smoothing()]
+    return [*named(), *constants(), *conditions(), *terms(), *stability(), *smoothing(), *family()]
 
 
 def survey(fast: bool) -> list[Verdict]:

@@ -22,7 +22,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import sympy
-from sympy import Le
 
 from theory.objections import objections
 from theory.proofs import PROOFS
@@ -130,11 +129,10 @@ def condition(name: str, statement: Statement, old: Assumption, new: object) -> 
 
 def step_of(statement: Statement) -> Assumption:
     """The condition of a statement that bounds the step size."""
-    return next(
-        a for a in statement.assumptions if isinstance(a.condition, Le) and a.condition.lhs == eta
-    )
+    return next(a for a in statement.assumptions if a.bounds_step)
 
 
 def edge(name: str, statement: Statement, limit: sympy.Expr) -> Mutant:
-    """Another largest step."""
-    return condition(name, statement, step_of(statement), Le(eta, limit))
+    """Another largest step, excluded itself where the old one is."""
+    old = step_of(statement)
+    return condition(name, statement, old, old.condition.func(eta, limit))

@@ -17,6 +17,7 @@ _RUNS = (
     "momentum",
     "schedules",
     "practical",
+    "family",
 )  # proofs whose statements are about a run
 
 

@@ -24,6 +24,7 @@ from theory.worlds.tree import Tree
 
 _DEPTH = 7
 _LONG = (1, 10, 2000)
+_THETAS = (0.3, 1.0)
 
 
 def _lines() -> list[Problem]:
@@ -79,6 +80,8 @@ def probe(statement: Statement) -> list[Cell]:
     Raises:
         ValueError: no condition of the statement bounds the step.
     """
+    if "theta" in statement.constants:
+        return [cell for theta in _THETAS for cell in probe(statement.at(theta=theta))]
     bare = replace(statement, right=Integer(0), left=UNREAD, name="", title="", where="")
     compared = (compare(statement, problem, 1.0, r, None) for problem, r in _records(bare))
     return [cell for cell in compared if cell is not None]

@@ -203,7 +203,9 @@ above, else *inconclusive*; intervals have coverage {results.confidence:.7f} eac
 them together hold with 99% (Bonferroni). {results.retried} settings with an inconclusive cell
 were run again afresh with 16, then 128 times the runs (logistic regression: 8 times) and judged by
 the new runs. Each comparison counts once: a run without momentum and decay, which three descent
-bounds admit, counts for the simplest, so `momentum` is judged by runs with momentum; and n counts
+bounds admit, counts for the simplest, so `momentum` is judged by runs with momentum; the tighter
+`smooth_family` (at theta = 1/2) and `smooth_best` are held against the same runs again, and against
+runs at steps that only they admit; and n counts
 a run once however many horizons it is compared at. One violated cell refutes a statement; so does
 an exact counterexample, named in the table and given below: that alone is how the literal
 `optimization_printed` and both `theorem1_*` fall. `lemma1_*` cells show the worst of n pairs.
@@ -233,6 +235,8 @@ quadratics it is the largest gradient met, the smallest value any valid B could 
 Found by exhaustive search in order of size (sum of numerators and denominators less one), in
 rational arithmetic, larger by at least 5%. `candidates` is how many were tried, this one included.
 Loss: L (u - a)^2 / 2 where the run goes, linear beyond, so that B is a global Lipschitz constant.
+The last two read every F of Theorem 1 as F_lambda = F + lambda |w|^2 / 2, mu = lambda included, and
+its risk as the population's.
 A strongly convex F on the whole space cannot also be B-Lipschitz; where Theorem 1 assumes both,
 the domain is the interval that the run stays in.
 

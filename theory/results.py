@@ -4,6 +4,7 @@ __all__ = ["Options", "Results", "collect", "stages"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TypeVar
 
 import numpy as np
@@ -32,6 +33,7 @@ from theory.grid import Grid, problems
 from theory.lemma import lemma_cells
 from theory.mutants import Verdict, survey
 from theory.objections import objections
+from theory.one_example import example_theorem1
 from theory.parts import checked, equivalences, properties
 from theory.proofs import PROOFS
 from theory.proofs.extremal import BASIN
@@ -77,6 +79,7 @@ class Results:
     mutation: list[Verdict]
     counterexamples: list[Counterexample]
     lemma_example: dict[str, float]
+    theorem1_example: dict[str, tuple[Fraction, ...]]
     optimization_example: dict[str, float]
     rates: list[Rate]
     equivalences: dict[str, tuple[float, int]]
@@ -106,8 +109,8 @@ def collect(options: Options, advance: Callable[[str], object] = lambda stage: N
     fast, seed, grid = options.fast, options.seed, options.grid
     everything = problems(grid, seed)
     # Bonferroni: all intervals of the grid hold together with the grid's confidence. Each problem
-    # gives fewer than 1,200 cells, repetitions included.
-    confidence = 1 - (1 - grid.confidence) / (1200 * len(everything))
+    # gives fewer than 1,600 cells, repetitions included.
+    confidence = 1 - (1 - grid.confidence) / (1600 * len(everything))
     found: list[Cell] = []
     retried = 0
     for problem, density in everything:
@@ -164,6 +167,7 @@ def collect(options: Options, advance: Callable[[str], object] = lambda stage: N
         mutation=stage("mutants", lambda: survey(fast)),
         counterexamples=stage("counterexamples", search_all),
         lemma_example=example_lemma1(),
+        theorem1_example=example_theorem1(),
         optimization_example=stage("the project's examples", example_optimization),
         rates=stage("rates", lambda: rates(8 if fast else 32, 512 if fast else 16384, seed)),
         equivalences=stage("equivalences", lambda: equivalences(fast, seed)),

@@ -21,6 +21,7 @@ __all__ = [
     "r",
     "rho",
     "sigma",
+    "theta",
     "wnorm",
 ]
 
@@ -32,7 +33,7 @@ T, n, k = symbols("T n k", positive=True, integer=True)
 F0, Fstar, J = symbols("F_0 F_* J", real=True)
 delta = Symbol("delta", nonnegative=True)
 wnorm = Symbol("w", nonnegative=True)
-gamma = Symbol("gamma", positive=True)
+gamma, theta = symbols("gamma theta", positive=True)
 a, r = Symbol("a", positive=True), Symbol("r", nonnegative=True)
 
 CONSTANTS: dict[Symbol, str] = {
@@ -54,6 +55,7 @@ CONSTANTS: dict[Symbol, str] = {
     delta: "distance of two weight vectors [weight]; in PAC-Bayes: the failure probability [1]",
     wnorm: "norm of the weights [weight]",
     gamma: "length below which a gradient is not normalised up to 1 [loss / weight]",
+    theta: "share of the squared gradient that the perturbation's error is charged to [1]",
     a: "step times curvature, eta h [1]",
     r: "radius times curvature, rho h, of the unnormalised perturbation rho g [1]",
 }

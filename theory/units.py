@@ -44,12 +44,15 @@ def unit_of(expr: sympy.Expr, points: int = 20, seed: int = 0) -> tuple[int, int
     values = {name: rng.uniform(0.1, 0.9, points) for name in names}
     for count in {"T", "n", "k"} & set(names):
         values[count] = rng.integers(2, 50, points).astype(float)
-    base = evaluate(expr, values)
+    with np.errstate(invalid="ignore"):  # a root of something negative says nothing of units
+        base = evaluate(expr, values)
     found = []
     for index in range(len(_BASES)):
         scaled = {name: x * 2.0 ** dimensions(name)[index] for name, x in values.items()}
-        powers = np.atleast_1d(np.log2(np.abs(evaluate(expr, scaled) / base)))
-        if np.ptp(powers) > 1e-9 or abs(powers[0] - round(powers[0])) > 1e-9:
+        with np.errstate(invalid="ignore"):
+            powers = np.atleast_1d(np.log2(np.abs(evaluate(expr, scaled) / base)))
+        powers = powers[~np.isnan(powers)]
+        if not len(powers) or np.ptp(powers) > 1e-9 or abs(powers[0] - round(powers[0])) > 1e-9:
             return None
         found.append(round(float(powers[0])))
     return found[0], found[1]

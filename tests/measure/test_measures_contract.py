@@ -18,6 +18,9 @@ QUICK = {
     "sharpness": {"draws": 3, "steps": 3, "samples": 32},
     "spectrum": {"nodes": 4, "samples": 32},
     "surface": {"points": 3, "directions": 2, "samples": 32},
+    "curvature": {"samples": 16, "iterations": 3},
+    "gradient_noise": {"batch": 8, "batches": 5},
+    "late_training": {"steps": 4, "discard": 2, "batch": 8, "repeats": 3},
 }
 
 

@@ -14,6 +14,8 @@ from theory.counterexamples import (
     run_line,
     search_all,
 )
+from theory.one_example import OneExample, example_theorem1
+from theory.search import smallest
 
 STORED = {
     "Lemma 1 without L": {
@@ -35,6 +37,12 @@ STORED = {
     },
     "Theorem 1, appendix form": {
         "L": Q(1), "w0": Q(1), "eta": Q(1, 8), "rho": Q(0), "T": Q(64), "n": Q(32),
+    },
+    "Theorem 1 for F_lambda, main text": {
+        "z": Q(100), "T": Q(16), "L z^2": Q(28), "eta L": Q(1, 2),
+    },
+    "Theorem 1 for F_lambda, appendix form": {
+        "z": Q(100), "T": Q(512), "L z^2": Q(64), "eta L": Q(1, 32),
     },
 }  # fmt: skip
 
@@ -105,6 +113,54 @@ def test_weight_decay_refutes_theorem_one_and_not_the_corrected_bound():
         F_0=run.losses[0], mu=1, eta=p["eta"], T=8, L=1, sigma=0, B=run.steepest, n=32,
         **{"lambda": 2},
     )  # fmt: skip
+
+
+def _descend(curvature, z, share, steps):
+    """Excess of the population's F_lambda, by a loop, and the steepest gradient of both losses."""
+    L = curvature / z**2
+    lam, eta, w, excess, steepest = 2 * L, share / L, Q(0), Q(0), Q(0)
+    for _ in range(steps):
+        population = sum(L * (w - x) ** 2 / 4 for x in (z, -z)) + lam * w**2 / 2
+        excess += population - L * z**2 / 2  # the smallest value, at 0
+        steepest = max(steepest, *(abs(L * (w - x)) for x in (z, -z)))
+        w -= eta * (L * (w - z) + lam * w)
+    return excess / steps, steepest
+
+
+@pytest.mark.parametrize("share", [Q(1, 2), Q(1, 3), Q(1, 4), Q(1, 50)])
+@pytest.mark.parametrize("steps", [1, 2, 9])
+def test_the_closed_form_is_that_of_a_loop(share, steps):
+    run = OneExample.run(Q(24), Q(7), share, steps)
+    assert (run.excess, run.steepest) == _descend(Q(24), Q(7), share, steps)
+    assert run.start == 12
+
+
+@pytest.mark.parametrize(
+    "statement, curvature, share, steps",
+    [(printed.THEOREM1, 24, Q(1, 4), 200), (printed.APPENDIX_EXCESS, 60, Q(1, 50), 1000)],
+)
+def test_theorem_one_is_false_for_the_decayed_objective_too(statement, curvature, share, steps):
+    excess, bound, everywhere, right = example_theorem1()[statement.name]
+    left, steepest = _descend(Q(curvature), Q(1000), share, steps)
+    L = Q(curvature, 10**6)
+    numbers = {"F_0": Q(curvature, 2), "B": steepest, "sigma": 0, "rho": 0, "n": 1, "T": steps}
+    numbers |= {"L": L, "lambda": 2 * L, "eta": share / L}
+    assert excess == left
+    assert bound == statement.exact(**numbers, mu=3 * L) < everywhere
+    assert everywhere == statement.exact(**numbers, mu=2 * L) < left / 2
+    assert left < right
+
+
+def test_the_projects_theorem_one_examples_in_numbers():
+    found = example_theorem1()
+    main, appendix = found["theorem1_printed"], found["theorem1_appendix_printed"]
+    assert [round(float(x), 2) for x in main[:2]] == [3.97, 1.27]
+    assert [round(float(x), 2) for x in appendix[:2]] == [9.75, 3.05]
+
+
+def test_a_search_that_finds_nothing_says_so():
+    with pytest.raises(ValueError, match="no counterexample in the whole search space"):
+        smallest([{"x": Q(1)}], lambda x: (x, x))
 
 
 def test_hypothesis_finds_lemma_one_too():

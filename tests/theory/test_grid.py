@@ -77,7 +77,8 @@ def test_a_comparison_counts_once_for_the_simplest_bound_that_admits_it():
     assert counted == {"smooth": 2, "pl": 2}
     assert [c.statement for c in found if c.setting["beta"]] == ["momentum"] * 2
     assert {c.statement for c in found if c.setting["lambda"]} == {
-        "weight_decay", "pl_decay", "optimization_printed", "optimization_printed_over_T",
+        "weight_decay", "pl_decay", "smooth_family", "smooth_best", "optimization_printed",
+        "optimization_printed_over_T",
     }  # fmt: skip
     assert outcome("smooth", found).runs == 1
 

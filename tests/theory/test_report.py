@@ -32,7 +32,7 @@ def test_progress_counts_every_stage(run):
 def test_every_statement_is_checked_and_no_corrected_one_fails(run):
     results, _, _ = run
     assert failed(results) == []
-    assert len(results.outcomes) == 25
+    assert len(results.outcomes) == 27
     verdicts = {name: found.verdict for name, found in results.outcomes.items()}
     assert verdicts["lemma1_equal_printed"] == "violated"
     # No cell violates these; exact counterexamples do.
@@ -42,7 +42,9 @@ def test_every_statement_is_checked_and_no_corrected_one_fails(run):
     assert shown["theorem1_printed"] == shown["theorem1_appendix_printed"] == "violated"
     assert shown["excess"] == "holds"
     reasons = {row[0]: row[2] for row in rows}
-    assert reasons["theorem1_printed"] == "Theorem 1, main text"
+    assert reasons["theorem1_printed"] == (
+        "Theorem 1, main text; Theorem 1 for F_lambda, main text"
+    )
     assert reasons["lemma1_equal_printed"] == "54 cells; Lemma 1 without L"
     assert reasons["smooth"] == "-"
 

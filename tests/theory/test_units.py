@@ -18,7 +18,7 @@ LEFT = {  # powers of loss and weight
 KIND = {
     **dict.fromkeys(
         ("smooth", "weight_decay", "momentum", "scheduled", "scheduled_radius",
-         "momentum_practical", "dynamic_masks"),
+         "momentum_practical", "dynamic_masks", "smooth_family", "smooth_best"),
         "squared gradient",
     ),
     **dict.fromkeys(

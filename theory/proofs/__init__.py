@@ -7,6 +7,7 @@ from theory.proofs.constants import CONSTANTS_PROOF
 from theory.proofs.coupling import EXCESS_PROOF, LEMMA1_PROOF, STABILITY_PROOF
 from theory.proofs.descent import PL_PROOF, SMOOTH_PROOF
 from theory.proofs.extremal import EXTREMAL_PROOF
+from theory.proofs.family import FAMILY_PROOF
 from theory.proofs.geometry import GEOMETRY_PROOF, ORBIT_PROOF
 from theory.proofs.heavy import HEAVY_PROOF
 from theory.proofs.masks import MASKS_PROOF
@@ -35,4 +36,5 @@ PROOFS = (
     CLIPPED_PROOF,
     EXTREMAL_PROOF,
     MASKS_PROOF,
+    FAMILY_PROOF,
 )

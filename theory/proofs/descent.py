@@ -6,7 +6,14 @@ by grad F(u_t) - grad F(w_t) only, so the error stays L rho although F_lambda is
 L + lambda.
 """
 
-__all__ = ["DESCENT", "PL_PROOF", "SMOOTH_PROOF", "descent_inequality"]
+__all__ = [
+    "DESCENT",
+    "IN_EXPECTATION",
+    "PERTURBATION",
+    "PL_PROOF",
+    "SMOOTH_PROOF",
+    "descent_inequality",
+]
 
 from sympy import Symbol
 
@@ -47,10 +54,10 @@ _tower = Cited(
     "put in",
 )
 _expected = {gram("a", "n"): 0, gram("n", "v"): 0, gram("n", "n"): sigma**2}
-_in_expectation = Premise(
+IN_EXPECTATION = Premise(
     _unexpected.bigger.subs(_expected) - _f_next, "the previous display in expectation"
 )
-_perturbation = Premise(
+PERTURBATION = Premise(
     L**2 * rho**2 - square(_a - _v),
     r"$\|a-v\|=\|\nabla F(w_t)-\nabla F(u_t)\|\le L\|u_t-w_t\|\le L\rho$",
 )
@@ -61,8 +68,8 @@ _descent = Inequality(
     _f_next + eta / 2 * gram("a", "a"),
     _f + eta / 2 * L**2 * rho**2 + eta**2 * _L * sigma**2 / 2,
     [
-        (_in_expectation,),
-        (eta / 2, _perturbation),
+        (IN_EXPECTATION,),
+        (eta / 2, PERTURBATION),
         (eta / 2, _step_size, gram("v", "v")),
     ],
 )

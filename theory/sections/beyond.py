@@ -9,6 +9,7 @@ import sympy
 from theory.checks import Estimate
 from theory.proofs.heavy import CROSSING
 from theory.results import Results
+from theory.sections.family import family_part
 from theory.sections.guarantees import extremal_part, gap_part, masks_part, practical_part
 from theory.symbols import beta, r
 
@@ -177,5 +178,6 @@ def beyond_section(results: Results, table: Table, interval: Interval) -> str:
         practical_part(results),
         extremal_part(results, table),
         masks_part(results),
+        family_part(results, table),
     ]
     return "\n".join(["## What no paper has\n", *parts])

@@ -83,6 +83,10 @@ def generalization_section(results: Results, table: Table, interval: Interval) -
     outside = [g for g in results.gaps if g.decay_over_L != 2]
     exceeded = sum(g.gap.low > g.printed for g in outside)
     vacuous = sum(c.vacuous for c in results.pac_bayes)
+    main, appendix = (
+        [float(side) for side in results.theorem1_example[name]]
+        for name in ("theorem1_printed", "theorem1_appendix_printed")
+    )
     return f"""## Generalization
 
 The population is the 1,797 digits (unit length: L = 1/2, B = sqrt 2 for one example, exact);
@@ -138,10 +142,19 @@ the distance, so its dependence on the order drops out).
 
 Theorem 1 at lambda = 2L, R uniform. The corrected statement bounds the excess of F + lambda
 |w|^2 / 2, and the printed one is held against the same, where mu = lambda is a PL constant. Read
-so, it is not violated here; what refutes it are the exact counterexamples above, on functions whose
-own mu, L and B are known. The plain excess shows how far a decay of 2L leaves the risk from its
-minimum: the plain F has no known mu, so no bound applies to it. It uses an upper bound on the
-smallest risk, so it is understated.
+so, it is not violated here, but it is false too: let the population be the two examples z = 1000
+and -1000 and the training set one of them, with the loss L (w - z)^2 / 2 (Huber beyond the run's
+range), lambda = 2L, gradient descent from 0. The training objective's minimum is at z / 3, the
+population's at 0, so the excess tends to L z^2 / 6; the printed (6B + 1) / n stays near 1, because
+6B + 1 is not homogeneous: in other units of the weights B is as small as one likes. At
+L z^2 = 24, eta L = 1/4, T = 200 the excess is {main[0]:.3f} and the printed bound {main[1]:.3f};
+for the appendix's form, at L z^2 = 60, eta L = 1/50, T = 1000 and rho = 0, {appendix[0]:.3f}
+against {appendix[1]:.3f} (exact arithmetic, with mu = 3L, which holds where the loss is quadratic;
+with mu = 2L, which holds on the whole line, the bounds are {main[2]:.3f} and {appendix[2]:.3f}).
+The corrected ones are {main[3]:.1f} and {appendix[3]:.1f}. The smallest such examples by search are
+above, as are those for F without the decay, on functions whose own mu, L and B are known. The plain
+excess shows how far a decay of 2L leaves the risk from its minimum: the plain F has no known mu, so
+no bound applies to it. It uses an upper bound on the smallest risk, so it is understated.
 
 {
         table(

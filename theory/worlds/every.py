@@ -14,6 +14,7 @@ from theory.worlds.check import World, join
 from theory.worlds.clipped import clipped_worlds
 from theory.worlds.extremal import extremal_worlds
 from theory.worlds.facts import constant_worlds, geometry_worlds
+from theory.worlds.family import family_worlds
 from theory.worlds.heavy import heavy_worlds
 from theory.worlds.masks import mask_worlds
 from theory.worlds.pairs import excess_worlds, lemma1_worlds, stability_worlds
@@ -37,6 +38,7 @@ WORLDS: Mapping[str, Callable[[Sequence[Statement]], Settings]] = {
     "extremal": extremal_worlds,
     "masks": mask_worlds,
     "smoothing": smoothing_worlds,
+    "family": family_worlds,
 }
 
 

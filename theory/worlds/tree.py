@@ -89,7 +89,7 @@ def _run(
     start = np.tile(problem.start(), (tree.paths, 1))
     before = np.zeros_like(start)
     pure, noisy = np.zeros_like(start), np.zeros_like(start)
-    sums = dict.fromkeys(("S_T", r"\Sigma_m", r"\Sigma_v", "W_T", "P_T", "Q_T", "H_T"), 0.0)
+    sums = dict.fromkeys(("S_T", r"\Sigma_m", r"\Sigma_v", "W_T", "P_T", "Q_T", "R_T", "H_T"), 0.0)
 
     def step_size(t: int) -> float:
         return eta / np.sqrt(t + 1) if schedule == "both" else eta
@@ -180,6 +180,7 @@ def _run(
         sums["W_T"] += step * squares["a"]
         sums["P_T"] += step * radius(t) ** 2
         sums["Q_T"] += step**2
+        sums["R_T"] += np.sqrt(squares["a"])
         sums["H_T"] += step
         before, pure, noisy = after, pure_next, noisy_next
 
@@ -195,12 +196,15 @@ def _problems() -> list[Problem]:
 
 
 def descent_worlds(
-    statements: Sequence[Statement], betas: Sequence[float] = (0.0,), depth: int = 4
+    statements: Sequence[Statement],
+    betas: Sequence[float] = (0.0,),
+    depth: int = 4,
+    long: int = 30,
 ) -> Iterator[dict[str, float]]:
     """Runs at the edge of what any of the statements admits, and within it.
 
     Every combination of three problems, share of the largest step, radius, decay, noise and
-    momentum; deterministic runs go on for 30 steps.
+    momentum; deterministic runs go on for ``long`` steps.
     """
     for problem, share, rho, decay, sigma, beta in product(
         _problems(), (1.0, 0.3), (0.0, 0.3, 2.0), (0.0, 0.5, 2.0), (0.0, 1.0), betas
@@ -220,7 +224,7 @@ def descent_worlds(
                 problem,
                 push,
                 depth if sigma else 0,
-                depth if sigma else 30,
+                depth if sigma else long,
                 {**numbers, "eta": eta},
                 statement.schedule,
             )
