@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -111,7 +112,9 @@ def roughness(heights: list[list[float | None]]) -> float | None:
     return math.fsum(abs(h - mean) for h in flat) / len(flat)
 
 
-def direction(weights: Vector, masks: Vector, seed: tuple[int, ...]) -> Vector:
+def direction(
+    weights: Mapping[str, Tensor], masks: Mapping[str, Tensor], seed: tuple[int, ...]
+) -> Vector:
     """A filter-normalised random direction, 0 where a mask is.
 
     Args:

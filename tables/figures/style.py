@@ -8,13 +8,15 @@ from typing import Any
 from paper_repro.experiment.profiles import Profile
 from paper_repro.files import write_bytes
 
-__all__ = ["COLOURS", "LINES", "SURFACE", "figure", "save"]
+__all__ = ["COLOURS", "CONTOUR", "LINES", "SURFACE", "figure", "save"]
 
 #: By optimizer; they differ in lightness too.
 COLOURS = {"SGD": "#b35806", "S2-SAM": "#1b3a6b"}
 LINES = {"SGD": "--", "S2-SAM": "-"}
 #: Of heights: its lightness rises steadily.
 SURFACE = "cividis"
+#: The same under lines and numbers: light where the basin is.
+CONTOUR = "Blues"
 
 _STYLE = {
     "font.size": 9,

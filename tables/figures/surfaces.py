@@ -12,7 +12,7 @@ from paper_repro.experiment.profiles import Profile
 from paper_repro.experiment.records import Records
 from tables.compare import DATASET_LABELS
 from tables.figures import FIGURES
-from tables.figures.style import COLOURS, LINES, SURFACE, figure
+from tables.figures.style import COLOURS, CONTOUR, LINES, SURFACE, figure
 from tables.surfaces import LABELS, SPARSITIES, size_of, trained
 
 __all__ = ["draw"]
@@ -112,12 +112,19 @@ def _surface(axes: Any, axis: np.ndarray, heights: np.ndarray, low: float, high:
 
 
 def _contour(axes: Any, axis: np.ndarray, heights: np.ndarray, low: float, high: float) -> None:
-    levels = np.linspace(low, high, _LEVELS)
-    axes.contourf(axis, axis, heights.T, levels=levels, cmap=SURFACE)
-    lines = axes.contour(axis, axis, heights.T, levels=levels, colors="#333333", linewidths=0.4)
-    axes.clabel(lines, lines.levels[1::3], fontsize=6, fmt="%.3g")
-    axes.plot(0, 0, marker="+", color="#ffffff", markersize=6)
+    from matplotlib.colors import LogNorm
+
+    # In equal ratios: the basin, which is what is asked for, is flat beside the corners.
+    low = max(low, high * 1e-4)
+    levels = np.geomspace(low, max(high, low * 1.01), _LEVELS)
+    shown = np.clip(heights.T, levels[0], levels[-1])
+    axes.contourf(axis, axis, shown, levels=levels, cmap=CONTOUR, norm=LogNorm(low, levels[-1]))
+    lines = axes.contour(axis, axis, shown, levels=levels, colors="#222222", linewidths=0.5)
+    axes.clabel(lines, lines.levels[1:-2:2], fontsize=6, fmt="%.2g")
+    axes.plot(0, 0, marker="+", color="#000000", markersize=6)
     axes.set_aspect("equal")
+    axes.set_xticks([axis[0], 0, axis[-1]])
+    axes.set_yticks([axis[0], 0, axis[-1]])
     axes.tick_params(labelsize=7)
 
 
@@ -126,6 +133,10 @@ def _spectra(profile: Profile, label: str, panels: Panels) -> Any:
     drawn.suptitle(_title(profile, label, "Hessian's spectral density"))
     for column, sparsity in enumerate(SPARSITIES):
         axes = drawn.add_subplot(1, len(SPARSITIES), column + 1)
+        if not any(panels[optimizer, sparsity] for optimizer in _OPTIMIZERS):
+            axes.set_title(f"{sparsity:.0%}\nnot measured")
+            axes.set_axis_off()
+            continue
         axes.set_title(f"{sparsity:.0%}")
         axes.set_xlabel("eigenvalue")
         for optimizer in _OPTIMIZERS:

@@ -38,8 +38,9 @@ def test_a_measure_is_of_the_weights_that_the_run_left(place):
     }
     assert not trained.model.training
     # The score of the record is that of these weights on these images.
-    logits = trained.model(trained.normalise(trained.data.test.images))
-    hits = (logits.argmax(1) == trained.data.test.labels).float().mean()
+    images, labels = trained.images(torch.arange(len(trained.data.test)))
+    assert images.dtype == torch.uint8 and torch.equal(labels, trained.data.test.labels)
+    hits = (trained.model(trained.normalise(images)).argmax(1) == labels).float().mean()
     assert 100 * float(hits) == pytest.approx(place.records.get(tiny()).accuracy(), abs=1e-4)
 
 

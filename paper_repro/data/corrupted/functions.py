@@ -27,7 +27,7 @@ from skimage.util import random_noise
 
 __all__ = ["FUNCTIONS"]
 
-Array = np.ndarray
+Array = np.ndarray[Any, Any]
 #: The pictures' share of their size at which frost is laid over images, and how many are drawn
 #: from: the original has six and draws from five.
 _FROSTS = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
@@ -66,8 +66,8 @@ def gaussian_blur(image: Array, sigma: float) -> Array:
 
 def glass_blur(image: Array, strength: Sequence[Any], seed: int) -> Array:
     sigma, reach, rounds = strength
-    x = np.uint8(gaussian(_unit(image), sigma=sigma, channel_axis=-1) * 255)
-    height, width = x.shape[:2]
+    x: Array = np.asarray(gaussian(_unit(image), sigma=sigma, channel_axis=-1) * 255, np.uint8)
+    height, width = image.shape[:2]
     x = library._shuffle_pixels_njit_glass_blur(height, width, x, (sigma, reach, rounds), seed)
     return _byte(gaussian(x / 255.0, sigma=sigma, channel_axis=-1))
 
@@ -112,8 +112,9 @@ def _frost(name: str, scale: float) -> Array:
     with importlib.resources.as_file(
         importlib.resources.files("imagecorruptions") / "frost" / name
     ) as path:
-        picture = cv2.imread(str(path))
-    return cv2.resize(picture, (0, 0), fx=scale, fy=scale)[..., ::-1]  # type: ignore[call-overload,no-any-return]
+        picture: Any = cv2.imread(str(path))
+    resized: Array = cv2.resize(picture, (0, 0), fx=scale, fy=scale)
+    return resized[..., ::-1]
 
 
 def frost(image: Array, strength: Sequence[float]) -> Array:
@@ -206,8 +207,8 @@ def pixelate(image: Array, share: float) -> Array:
 def elastic_transform(image: Array, strength: Sequence[float]) -> Array:
     size = image.shape[0]
     alpha, sigma, shift = (size * share for share in strength)
-    x = _unit(image).astype(np.float32)
-    centre, arm = np.float32((size, size)) // 2, size // 3
+    x: Array = _unit(image).astype(np.float32)
+    centre, arm = np.array([size, size], np.float32) // 2, size // 3
     corners = np.array(
         [centre + arm, [centre[0] + arm, centre[1] - arm], centre - arm], dtype=np.float32
     )

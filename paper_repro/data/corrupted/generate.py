@@ -66,7 +66,7 @@ def corrupt(name: str, severity: int, images: np.ndarray, seed: int = 0) -> np.n
             np.random.seed(int(own[0]))
             large = image.repeat(factor, 0).repeat(factor, 1)
             rgb = np.ascontiguousarray(np.broadcast_to(large, (size, size, 3)))
-            found = np.uint8(_one(name, severity, rgb, int(own[1])))  # cut off, as the original
+            found = _one(name, severity, rgb, int(own[1])).astype(np.uint8)  # cut off, as there
             if channels == 1 or factor > 1:
                 found = _reduced(found, factor, channels)
             out[i] = found
