@@ -20,6 +20,7 @@ __all__ = [
     "compare",
     "data_label",
     "model_label",
+    "setting",
 ]
 
 DATASET_LABELS = {
@@ -65,6 +66,19 @@ def data_label(profile: Profile, dataset: str) -> str:
 def model_label(profile: Profile, model: str) -> str:
     """What the paper's network ``model`` is at this size, in words."""
     return MODEL_LABELS[profile.models.get(model, model)]
+
+
+def setting(profile: Profile, dataset: str, model: str) -> str:
+    """How dense training of a network is set up at this size; empty without the data set."""
+    if dataset not in profile.datasets:
+        return ""
+    config = profile.config(dataset, model, profile.method("dense"), OPTIMIZERS.spec("sgd"), 0)
+    return (
+        f"{model_label(profile, model)} on {data_label(profile, dataset)}: {config.epochs} epochs, "
+        f"batches of {config.batch_size}, learning rate {config.lr:g}, weight decay "
+        f"{config.weight_decay:g}, label smoothing {config.label_smoothing:g}, "
+        f"ρ = {profile.rho(dataset):g}."
+    )
 
 
 @dataclass(frozen=True)

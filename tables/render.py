@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -210,7 +211,8 @@ def latex(table: Table, records: Records, profile: Profile) -> str:
     """What a paper would print (:mod:`tables.tex`): legend, notes and state stand below."""
     nothing = _trains_nothing(table)
     caption = [
-        f"{table.title}.",
+        # LaTeX numbers tables itself.
+        re.sub(r"^Table ([A-Z0-9.]+)\. (.*)", r"\2 (the paper's Table \1)", table.title) + ".",
         *([] if nothing else [f"Profile {profile.name}: {table.about or profile.about}."]),
         *([] if profile.evidence or nothing else [_NO_EVIDENCE]),
     ]

@@ -8,7 +8,7 @@ from paper_repro.experiment.profiles import Profile
 from paper_repro.registry import Spec
 from tables import TABLES
 from tables.base import Cell, Delta, Number, Row, Table, best_accuracy
-from tables.compare import Experiment, compare, data_label, model_label
+from tables.compare import Experiment, compare, data_label, model_label, setting
 from tables.published import R1_IMAGENET_95, R2_OTHERS, R7_SET_5X
 from tables.work import Work, work
 
@@ -105,6 +105,7 @@ def table2(profile: Profile) -> Table:
         ),
         rows=tuple(rows),
         notes=(
+            *([how] if (how := setting(profile, DATASET, MODEL)) else []),
             f"{absolute}They are counted from the topology schedule, not measured: RigL's dense "
             "gradients and the denser stages of MEST(EM&S) included, S2-SAM as SGD since it takes "
             "as many gradients. `make flops` holds the counting against RigL's published table.",

@@ -6,7 +6,7 @@ from paper_repro.experiment.profiles import Profile
 from paper_repro.optim import OPTIMIZERS
 from tables import TABLES
 from tables.base import Cell, Delta, Row, Table, best_accuracy
-from tables.compare import Experiment, cell, data_label, model_label
+from tables.compare import Experiment, cell, data_label, model_label, setting
 from tables.published import R2_OTHERS, R2_RESNET32
 
 __all__ = ["table6"]
@@ -50,12 +50,7 @@ def table6(profile: Profile) -> Table:
         headers=("data", "network", "optimizer", "accuracy", "Δ to SGD"),
         rows=tuple(rows),
         notes=(
-            "Both S2-SAM and SAM at ρ = "
-            + ", ".join(
-                f"{profile.rho(d):g} on {data_label(profile, d)}"
-                for d in dict.fromkeys(d for d, _ in NETWORKS)
-            )
-            + ".",
+            *(how for d, m in NETWORKS if (how := setting(profile, d, m))),
             *(("Published: rebuttal R2.",) if profile.evidence else ()),
         ),
         alternatives=(("Best epoch on the test images instead of the last", best_accuracy),),

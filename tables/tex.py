@@ -70,10 +70,10 @@ def page(
     lines = [*_head(table.headers[:labels], table.headers[labels:], kinds), r"\midrule"]
     before: Row | None = None
     for row, cells in zip(table.rows, grid, strict=True):
-        again = before is not None and labels > 1 and row.labels[0] == before.labels[0]
-        if before is not None and labels > 1 and not again:
+        last = () if before is None else before.labels
+        if labels > 1 and last and row.labels[0] != last[0]:
             lines.append(r"\addlinespace")
-        lines.append(_row(("" if again else row.labels[0], *row.labels[1:]), cells, kinds))
+        lines.append(_row(_fresh(row.labels, last), cells, kinds))
         known = [published(entry) for entry in row.entries]
         if any(known):
             name = (*[""] * (labels - 1), "published")
@@ -87,12 +87,14 @@ def page(
             r"\centering",
             rf"\caption{{{tex(caption)}}}",
             rf"\label{{tab:{table.name}}}",
-            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            # No wider than the text, and then no higher than leaves room for the notes.
+            rf"\resizebox*{{!}}{{{_least('totalheight', '.75', 'textheight')}}}{{%",
+            rf"\resizebox{{{_least('width', '', 'linewidth')}}}{{!}}{{%",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             *lines,
             r"\bottomrule",
-            r"\end{tabular}}",
+            r"\end{tabular}}}",
             r"\par\smallskip",
             r"\begin{minipage}{\linewidth}\footnotesize",
             *(tex(note) + r"\par" for note in notes if note),
@@ -101,6 +103,12 @@ def page(
             "",
         ]
     )
+
+
+def _least(own: str, share: str, bound: str) -> str:
+    """A box's own size, or the bound if it is larger."""
+    most = rf"{share}\{bound}"
+    return rf"\ifdim\{own}>{most} {most}\else\{own}\fi"
 
 
 def tex(text: str) -> str:
@@ -158,6 +166,14 @@ def _entry(text: str, kind: str) -> str:
     if number is None:
         return _span(text, 2)
     return _braced(number[1]) + " & " + _braced(number[2])
+
+
+def _fresh(labels: Sequence[str], before: Sequence[str]) -> list[str]:
+    """A row's labels without those at its front that the row before has too."""
+    same = 0
+    while same < len(labels) - 1 and same < len(before) and labels[same] == before[same]:
+        same += 1
+    return [""] * same + list(labels[same:])
 
 
 def _width(kind: str) -> int:

@@ -56,7 +56,7 @@ def work(config: RunConfig) -> Work | None:
     per_epoch = min(samples, config.train_size or samples) // config.batch_size
     model, macs = _network(config.model, config.dataset)
     spec = config.method
-    plan = METHODS[spec.name].plan(spec, model, per_epoch * config.epochs, per_epoch)
+    plan = METHODS[spec.name].planned(spec, model, per_epoch * config.epochs, per_epoch)
     if plan is None:
         return None
     training = math.fsum(planned_flops(macs, plan, config.batch_size).values())

@@ -128,8 +128,8 @@ def planned_flops(
 
     Args:
         macs: from :func:`layer_macs`.
-        plan: of the training (:meth:`paper_repro.sparse.SparseMethod.plan`); a longer training has
-            a longer plan.
+        plan: of the training, from :meth:`paper_repro.sparse.SparseMethod.planned`; a longer
+            training has a longer plan.
         batch_size: images a step.
         gradients: per step: 1 for SGD and S2-SAM, 2 for SAM.
     """

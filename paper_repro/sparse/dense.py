@@ -23,7 +23,7 @@ class Dense(SparseMethod):
         self.masks = Masks(model, optimizer, {})
 
     @classmethod
-    def plan(cls, spec: Spec, model: nn.Module, total_steps: int, steps_per_epoch: int) -> Plan:
+    def planned(cls, spec: Spec, model: nn.Module, total_steps: int, steps_per_epoch: int) -> Plan:
         return Plan((Stage(total_steps, {}),))
 
     @classmethod

@@ -100,7 +100,7 @@ class GraNet(DynamicMethod):
         return (total_steps - 1) // int(spec["delta_t"])
 
     @classmethod
-    def plan(cls, spec: Spec, model: nn.Module, total_steps: int, steps_per_epoch: int) -> Plan:
+    def planned(cls, spec: Spec, model: nn.Module, total_steps: int, steps_per_epoch: int) -> Plan:
         """An estimate: as if each layer went its own way from its initial number to its target."""
         period, distribution = spec["delta_t"], spec["distribution"]
         prunings = _prunings(spec["stop"], total_steps, period)

@@ -80,7 +80,7 @@ class MESTEMS(MEST):
         self.masks.replace(self.grow(self.masks.state_dict(), self.upper[self._stage(0)]))
 
     @classmethod
-    def plan(cls, spec: Spec, model: nn.Module, total_steps: int, steps_per_epoch: int) -> Plan:
+    def planned(cls, spec: Spec, model: nn.Module, total_steps: int, steps_per_epoch: int) -> Plan:
         """The soft memory bound is counted at what it grows to: those weights are trained too."""
         period = max(1, round(total_steps / spec["updates"]))
         first = spec["first_stop"] * total_steps

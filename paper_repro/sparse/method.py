@@ -189,7 +189,7 @@ class SparseMethod(ABC):
         return float(spec["sparsity"])
 
     @classmethod
-    def plan(
+    def planned(
         cls, spec: Spec, model: nn.Module, total_steps: int, steps_per_epoch: int
     ) -> Plan | None:
         """How dense a training will be, if that is known beforehand; None if it is not.

@@ -7,6 +7,7 @@ from toys import convnet
 from workplaces import tiny, workplace
 
 from paper_repro.experiment.runs import execute
+from paper_repro.measure import compaction as module
 from paper_repro.measure.compaction import compaction
 from paper_repro.measure.flops import inference_flops, layer_macs
 from paper_repro.models import build
@@ -25,7 +26,7 @@ def halved(name="resnet50_digits"):
 
 def test_numbers_are_those_of_the_compacted_network():
     model, masks = halved()
-    found = compaction(model, masks, IMAGE, batch_size=4, rounds=3)
+    found = compaction(model, masks, IMAGE, batch_size=4, rounds=3, seconds=0.0)
     small = compact(model, masks)
     assert found["flops_before"] == inference_flops(layer_macs(model, IMAGE), {})
     assert found["flops_after"] == inference_flops(layer_macs(small, IMAGE), {})
@@ -45,6 +46,17 @@ def test_the_output_stays_if_the_masks_were_applied_and_not_if_they_are_not():
         for name, mask in masks.items():
             weights[name].mul_(mask)
     assert compaction(model, masks, IMAGE, rounds=1)["output_difference"] < 1e-5
+
+
+def test_the_fastest_pass_counts(monkeypatch):
+    """A pass that a neighbour interrupts changes nothing, and quick ones are repeated."""
+    times = iter([3.0, 1.0, 2.0, 9.0, 90.0, 4.0])
+    monkeypatch.setattr(module, "_timed", lambda network, inputs: next(times))
+    found = compaction(*halved(), IMAGE, batch_size=4, rounds=3, seconds=0.0)
+    assert found["rounds"] == 3 and found["images_per_second_before"] == 4 / 2.0
+    assert found["images_per_second_after"] == 4 / 1.0 and found["speedup"] == 2.0
+    monkeypatch.undo()
+    assert compaction(*halved(), IMAGE, batch_size=1, rounds=2, seconds=60.0)["rounds"] == 20
 
 
 def test_the_network_and_the_random_state_are_left_alone():

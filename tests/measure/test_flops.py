@@ -125,7 +125,7 @@ def test_rigl_over_a_whole_training_is_their_formula():
     model = Small()
     spec = METHODS.spec("rigl", sparsity=0.9, delta_t=101, stop=1.0)
     macs, steps = layer_macs(model, (2, 8, 10)), 101 * 200
-    plan = METHODS["rigl"].plan(spec, model, steps, 1)
+    plan = METHODS["rigl"].planned(spec, model, steps, 1)
     mine = sum(planned_flops(macs, plan, 1).values())
     sparse, dense = inference_flops(macs, plan.final), inference_flops(macs, {})
     # The formula counts an update at step 0 too.

@@ -52,7 +52,7 @@ def lived(method_spec, steps, per_epoch):
 
 def planned(method_spec, steps, per_epoch, model=None):
     member = METHODS[method_spec.name]
-    return member.plan(method_spec, model or convnet(), steps, per_epoch)
+    return member.planned(method_spec, model or convnet(), steps, per_epoch)
 
 
 def test_which_methods_say_it():

@@ -76,6 +76,17 @@ def test_the_title_says_what_it_is_trained_on(name, size, tmp_path):
     assert all(MODEL_LABELS[m] in page for m in models)
 
 
+def test_the_notes_say_how_the_networks_are_trained():
+    (how,) = (n for n in build("table2", "paper").notes if "epochs, batches" in n)
+    assert how == (
+        "ResNet-50 on ImageNet-1K: 150 epochs, batches of 256, learning rate 0.1, weight decay "
+        "0.0001, label smoothing 0.1, ρ = 1."
+    )
+    said = [n for n in build("table6", "paper").notes if "epochs, batches" in n]
+    assert len(said) == 6 and "MobileNet-V2 on CIFAR-10: 350 epochs, batches of 64" in said[1]
+    assert not any("epochs, batches" in n for n in build("table3", "cpu-bf16-12").notes)
+
+
 def test_two_data_sets_of_one_stand_in_keep_their_names_apart():
     labels = [data_label(profile("smoke"), d) for d in ("cifar10", "cifar100", "imagenet")]
     assert labels == ["digits", "digits (for CIFAR-100)", "digits (for ImageNet-1K)"]
@@ -206,11 +217,11 @@ def test_work_counts_steps_and_images(monkeypatch):
     config = size.config("cifar10", "resnet32x2", spec, Spec("sgd"), 0)
     asked = {}
 
-    def plan(spec, model, total_steps, steps_per_epoch):
+    def planned(spec, model, total_steps, steps_per_epoch):
         asked["steps"] = total_steps, steps_per_epoch
-        return METHODS["dense"].plan(spec, model, total_steps, steps_per_epoch)
+        return METHODS["dense"].planned(spec, model, total_steps, steps_per_epoch)
 
-    monkeypatch.setattr(METHODS["rigl"], "plan", plan)
+    monkeypatch.setattr(METHODS["rigl"], "planned", planned)
     dense = work(config)
     assert asked["steps"] == (20 * 44, 44)  # 1,437 images, 32 a step
     assert dense.training == pytest.approx(3 * dense.inference * 20 * 44 * 32)

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import re
 import shutil
@@ -165,8 +166,8 @@ def test_latex_is_balanced_and_escaped(records, size):
         assert line.startswith(("{", " &"))
     assert r"\begin{tabular}{llr@{}lr@{}l}" in tex and r"\label{tab:made-up}" in tex
     code = [line for line in tex.splitlines() if not line.startswith("% needs")]
-    # The one that ends a line is a comment on the line break after \resizebox.
-    assert unescaped("\n".join(code), "%") == sum(line.endswith("{%") for line in code) == 1
+    # Those that end a line are comments on the line break after \resizebox.
+    assert unescaped("\n".join(code), "%") == sum(line.endswith("{%") for line in code) == 2
     assert unescaped(tex, "$") % 2 == 0 and unescaped(tex, "#") == 0
     assert r"MEST(EM\&S)" in tex and r"100\% wrong\_$\rho$" in tex
     assert all(ord(c) < 128 for c in tex)
@@ -198,6 +199,26 @@ def test_latex_gives_published_numbers_a_line_of_their_own(records):
     lines = [rows[i + 1] for i, line in enumerate(rows) if "{S2-SAM}" in line or "mean" in line]
     assert lines[0] == r" & {published} & {93} & {.43} & \multicolumn{2}{c}{} \\"
     assert "{+0} & {.77}" in lines[1]
+
+
+def test_latex_leaves_the_numbering_to_latex(records):
+    table = dataclasses.replace(TABLE, title="Table A.1. Made up, accuracy (%)")
+    caption = r"\caption{Made up, accuracy (\%) (the paper's Table A.1). Profile"
+    assert caption in latex(table, records, PAPER)
+
+
+def test_latex_says_no_label_twice_in_a_group(records):
+    labels = [("a", "x", "1"), ("a", "x", "2"), ("a", "y", "2"), ("b", "y", "2"), ("b", "y", "2")]
+    rows = tuple(Row(own, (Number(1.0),)) for own in labels)
+    lines = body_of(latex(Table("t", "T", ("l", "m", "n", "v"), rows), records, PAPER))[1:]
+    shown = [[cell.strip() for cell in line.split("&")[:3]] for line in lines]
+    assert shown == [
+        ["{a}", "{x}", "{1}"],
+        ["", "", "{2}"],
+        ["", "{y}", "{2}"],
+        ["{b}", "{y}", "{2}"],
+        ["", "", "{2}"],
+    ]
 
 
 def test_latex_puts_columns_of_one_name_under_one_heading(records):
