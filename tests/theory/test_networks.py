@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -31,10 +32,8 @@ def folder(tmp_path, monkeypatch):
     """Two runs' records and measures, where the section looks for them."""
     monkeypatch.setattr(module, "_RESULTS", tmp_path)
     written = Measures(tmp_path)
-    committed = sorted(
-        (module.Path(module.__file__).parent.parent / "results/pilot").glob("*.json")
-    )
-    for path in committed:
+    home = Path(module.__file__).parent.parent
+    for path in sorted((home / "results" / "pilot").glob("*.json")):
         body = json.loads(path.read_text())
         config = RunConfig.from_dict(body["config"])
         if config.train_size != 5000 or config.optimizer.name == "sam":
