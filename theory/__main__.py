@@ -13,6 +13,8 @@ from typing import NoReturn
 from tabulate import tabulate
 from tqdm import tqdm
 
+from paper_repro.errors import UserError
+
 __all__ = ["main"]
 
 _HOME = Path(__file__).parent
@@ -54,6 +56,12 @@ def _parser() -> argparse.ArgumentParser:
         "--seed", type=_natural, default=0, metavar="S", help="seed of every generator (default 0)"
     )
     parser.add_argument(
+        "--networks",
+        action="store_true",
+        help="write the report's section on trained networks anew, from the committed measures, "
+        "and nothing else (seconds)",
+    )
+    parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder for report.md, proofs.md and figures/"
     )
     return parser
@@ -79,8 +87,15 @@ def main(arguments: list[str] | None = None) -> int:
     for name in _THREADS:
         os.environ.setdefault(name, "1")
     # Imported here, so that --help and a bad option answer at once and the threads are set first.
-    from theory.report import failed, summary, write
+    from theory.report import failed, refresh, summary, write
     from theory.results import Options, collect, stages
+
+    if options.networks:
+        try:
+            print(refresh(out))
+        except (ValueError, UserError) as error:
+            parser.error(str(error))
+        return 0
 
     chosen = Options(options.fast, options.seeds, options.seed)
     with tqdm(total=stages(chosen), unit="stage", file=sys.stderr) as bar:

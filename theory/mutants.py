@@ -227,6 +227,13 @@ def smoothing() -> Iterator[Mutant]:
             return expr.subs(rho * (rho - eta), factor)
 
         yield everywhere(f"smoothing: {name} E gg^T", "right side", proof, change)
+    for name, factor in (("beta", beta), ("beta (1 - beta)", beta * (1 - beta))):
+
+        def lighter(expr: sympy.Expr, factor: sympy.Expr = factor) -> sympy.Expr:
+            return expr.subs(beta * (1 + beta), factor)
+
+        wrong = f"smoothing: rho eta {name} E mm^T with momentum"
+        yield everywhere(wrong, "right side", proof, lighter)
     for symbol in ("W_0", "S_g", "x_0"):
         half = scaled(symbol, Rational(1, 2))
         yield everywhere(f"smoothing: half of {symbol}", "right side", proof, half)

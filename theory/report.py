@@ -1,6 +1,6 @@
 """The report: statements, verdicts, numbers and figures as one Markdown page."""
 
-__all__ = ["failed", "render", "summary", "write"]
+__all__ = ["failed", "refresh", "render", "summary", "write"]
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +13,8 @@ from theory.checks import Estimate
 from theory.corrected import CORRECTED
 from theory.figures import draw_all
 from theory.findings import findings
+from theory.networks import Network, load
+from theory.networks_figure import draw_networks
 from theory.printed import PRINTED
 from theory.proofs import PROOFS
 from theory.proofs.render import render as render_proofs
@@ -20,11 +22,13 @@ from theory.results import Results
 from theory.sections import (
     beyond_section,
     generalization_section,
+    networks_section,
     proofs_section,
     regime_section,
     stability_section,
     stationary_section,
 )
+from theory.sections.networks import HEADING
 
 _OLD = {statement.name for statement in printed.PRINTED}
 
@@ -176,8 +180,8 @@ def _findings(results: Results) -> str:
     return "\n".join(parts)
 
 
-def render(results: Results) -> str:
-    """The page. Every number in it comes from ``results``."""
+def render(results: Results, networks: Sequence[Network]) -> str:
+    """The page. Every number in it comes from ``results``, or was measured of ``networks``."""
     options = results.options
     size = "fast (a small grid)" if options.fast else "full"
     headers, rows = summary(results)
@@ -256,16 +260,40 @@ less than the bound allows, for the reason given in the next section.
 {_equivalences(results)}
 
 {beyond_section(results, table, interval)}
+{networks_section(networks, table)}
 {stability_section(results, table)}
 {stationary_section(results, table, interval)}
 {regime_section(results, table, interval)}
 {generalization_section(results, table, interval)}"""
 
 
+def refresh(out: Path) -> Path:
+    """Write the section on trained networks anew into the report in ``out``, and its figure.
+
+    Raises:
+        ValueError: there is no report with such a section.
+    """
+    path = out / "report.md"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    before, heading, rest = text.partition(f"\n{HEADING}\n")
+    if not heading:
+        raise ValueError(f"{path} is no report with a section on trained networks")
+    _, next_one, after = rest.partition("\n## ")
+    networks = load()
+    if networks:
+        draw_networks(networks, out / "figures" / "networks.png")
+    section = networks_section(networks, table)
+    path.write_text(f"{before}\n{section}{next_one}{after}", encoding="utf-8")
+    return path
+
+
 def write(results: Results, out: Path) -> Path:
     """Write ``report.md``, ``proofs.md`` and ``figures/*.png`` into ``out``."""
+    networks = load()
     draw_all(results, out / "figures")
+    if networks:
+        draw_networks(networks, out / "figures" / "networks.png")
     (out / "proofs.md").write_text(render_proofs(PROOFS), encoding="utf-8")
     path = out / "report.md"
-    path.write_text(render(results), encoding="utf-8")
+    path.write_text(render(results, networks), encoding="utf-8")
     return path

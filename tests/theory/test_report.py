@@ -9,6 +9,7 @@ import pytest
 import theory
 from theory.__main__ import main
 from theory.findings import findings, limits
+from theory.networks import load
 from theory.report import failed, render, summary, write
 from theory.results import Options, collect, stages
 from theory.symbols import rho
@@ -125,12 +126,13 @@ def test_report_and_figures(run, tmp_path):
     assert "nan" not in "".join(tables)
     headers, rows = summary(results)
     assert all(len(row) == len(headers) for row in rows)
-    assert render(results) == text
+    assert render(results, load()) == text
 
 
 def test_report_is_reproducible(run):
     results, _, options = run
-    assert render(results) == render(replace(results, options=replace(options)))
+    again = replace(results, options=replace(options))
+    assert render(results, load()) == render(again, load())
 
 
 def test_committed_report_is_a_full_one():

@@ -1,11 +1,11 @@
 """The smoothing law: how the spread of u differs from that of w, and where the means lie."""
 
-__all__ = ["SMOOTHING_PROOF"]
+__all__ = ["HEAVY", "SMOOTHING_PROOF"]
 
 from sympy import Rational, Symbol, diff, symbols
 
 from theory.proofs.steps import Cited, Identity, Inequality, Premise, Proof
-from theory.symbols import T, eta, rho
+from theory.symbols import T, beta, eta, rho
 
 _w, _g = symbols(r"\omega_t \gamma_{t-1}", real=True)
 _pathwise = Identity(
@@ -17,6 +17,27 @@ _pathwise = Identity(
     rho / eta * ((_w + eta * _g) ** 2 - _w**2),
     shown=r"\langle x,u_t\rangle^2-\langle x,w_t\rangle^2-\rho(\rho-\eta)\langle x,g_{t-1}\rangle^2"
     r"=\frac\rho\eta\left(\langle x,w_{t-1}\rangle^2-\langle x,w_t\rangle^2\right)",
+)
+_m = Symbol(r"\mu_{t-1}", real=True)
+_before = _w + eta * (beta * _m + _g)
+HEAVY = rho * (rho - eta) * _g**2 + rho * eta * beta * (1 + beta) * _m**2
+_heavy = Identity(
+    r"With momentum, $m_t=\beta m_{t-1}+g_{t-1}$, $w_t=w_{t-1}-\eta m_t$, and "
+    r"$\mu_{t-1}=\langle x,m_{t-1}\rangle$: likewise on any path.",
+    (_w + rho * _g) ** 2 - _w**2 - HEAVY,
+    rho / eta * (_before**2 - _w**2 - beta * ((_before + eta * _m) ** 2 - _before**2)),
+    shown=r"\langle x,u_t\rangle^2-\langle x,w_t\rangle^2-\rho(\rho-\eta)\gamma_{t-1}^2-\rho\eta"
+    r"\beta(1+\beta)\mu_{t-1}^2=\frac\rho\eta\left(\omega_{t-1}^2-\omega_t^2-\beta(\omega_{t-2}^2-"
+    r"\omega_{t-1}^2)\right)",
+)
+_heavy_stationary = Cited(
+    r"The right side telescopes: in a stationary state $\mathbb{E}uu^\top-\mathbb{E}ww^\top=\rho"
+    r"(\rho-\eta)\mathbb{E}gg^\top+\rho\eta\beta(1+\beta)\mathbb{E}mm^\top$. Momentum adds to the "
+    r"spread always: $u$ is spread more than $w$ once $\rho>\eta(1-\beta(1+\beta)\,\mathbb{E}\|m"
+    r"\|^2/\mathbb{E}\|g\|^2)$; gradients uncorrelated over time, $\mathbb{E}\|m\|^2=\mathbb{E}\|g"
+    r"\|^2/(1-\beta^2)$, make that $\rho>\eta(1-2\beta)/(1-\beta)$, always true for "
+    r"$\beta\ge1/2$.",
+    "stationarity, as above",
 )
 _Su, _Sw, _Sg, _first, _last = symbols("S_u S_w S_g W_0 W_T", real=True)
 _claim = _Su - _Sw - rho * (rho - eta) * _Sg - rho / eta * (_first - _last)
@@ -95,8 +116,7 @@ SMOOTHING_PROOF = Proof(
     "smoothing",
     "The smoothing law: S2-SAM spreads u by rho (rho - eta) E gg^T, and keeps the mean",
     (),
-    r"$u_t=w_t+\rho g_{t-1}$, $w_{t+1}=w_t-\eta g_t$: no momentum, no decay, not normalised; $F$ "
-    r"is "
-    r"any function and $T$ any number of steps.",
-    (_pathwise, _induction, _means, _stationary, _sam, _penalty, _ours),
+    r"$u_t=w_t+\rho g_{t-1}$, $w_{t+1}=w_t-\eta g_t$: no momentum but where said, no decay, "
+    r"not normalised; $F$ is any function and $T$ any number of steps.",
+    (_pathwise, _induction, _means, _stationary, _heavy, _heavy_stationary, _sam, _penalty, _ours),
 )

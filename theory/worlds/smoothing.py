@@ -45,6 +45,8 @@ def _run(
                     "T": float(T),
                     r"\omega_t": w,
                     r"\gamma_{t-1}": g_before,
+                    "beta": 0.9,
+                    r"\mu_{t-1}": w_before,  # an identity on any path: any buffer will do
                     **dict(zip(("S_u", "S_w", "S_g"), sums, strict=True)),
                     "W_0": first**2,
                     "W_T": w_before**2,
