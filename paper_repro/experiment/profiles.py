@@ -1,147 +1,31 @@
-"""The same experiment at three sizes."""
+"""The same experiment at the sizes that exist."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
-from paper_repro.config import RunConfig
 from paper_repro.errors import UserError
-from paper_repro.optim import OPTIMIZERS
-from paper_repro.registry import Scalar, Spec
-from paper_repro.sparse import METHODS
+from paper_repro.experiment.size import RHO, Profile, frozen
 
 __all__ = ["NETWORKS", "PROFILES", "RHO", "Profile", "profile"]
 
-#: The paper's radius on CIFAR.
-RHO = 0.05
-
-
-def _frozen(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
-    return MappingProxyType(dict(mapping))
-
-
-@dataclass(frozen=True)
-class Profile:
-    """How the paper's experiments are sized.
-
-    Attributes:
-        name: of the profile.
-        about: one line for people.
-        evidence: whether its results say anything about the paper.
-        datasets: what stands in for each of the paper's data sets; the others are left out.
-        models: what stands in for the paper's networks; the others stand for themselves.
-        seeds: the runs of a cell.
-        settings: fields of :class:`RunConfig` that differ from its defaults.
-        per_dataset: the same for those of the paper's data sets that have settings of their own,
-            in place of ``settings``.
-        per_model: what differs from either for one of the paper's networks.
-        rhos: S2-SAM's and SAM's radius ρ by the paper's data set, where it is not 0.05.
-        methods: options of sparse methods that depend on the length of a training.
-        optimizers: options of optimizers that depend on the network's size.
-        prune_ratio: fraction pruned in a round of LT where an experiment does not say.
-        threads: of the processor that a run alone on the machine should use; None for all.
-        runs_as: the profile that its runs bear in their configs and records, where that is not
-            its own name: of records made before it was renamed.
-    """
-
-    name: str
-    about: str
-    evidence: bool
-    datasets: Mapping[str, str]
-    models: Mapping[str, str]
-    seeds: tuple[int, ...]
-    settings: Mapping[str, Any]
-    per_dataset: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: _frozen({}))
-    per_model: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: _frozen({}))
-    rhos: Mapping[str, float] = field(default_factory=lambda: _frozen({}))
-    methods: Mapping[str, Mapping[str, Scalar]] = field(default_factory=lambda: _frozen({}))
-    optimizers: Mapping[str, Mapping[str, Scalar]] = field(default_factory=lambda: _frozen({}))
-    prune_ratio: float = 0.2
-    threads: int | None = None
-    runs_as: str | None = None
-
-    def rank(self, config: RunConfig) -> int:
-        """Orders runs by their seeds: a sweep cut short then has whole comparisons of the first."""
-        return self.seeds.index(config.seed) if config.seed in self.seeds else len(self.seeds)
-
-    def method(self, name: str, **options: Scalar) -> Spec:
-        """A sparse method at this size; ``options`` win over the profile's."""
-        return METHODS.spec(name, **{**self.methods.get(name, {}), **options})
-
-    def optimizer(self, name: str, **options: Scalar) -> Spec:
-        """An optimizer at this size; ``options`` win over the profile's."""
-        return OPTIMIZERS.spec(name, **{**self.optimizers.get(name, {}), **options})
-
-    def rho(self, dataset: str) -> float:
-        """The radius ρ of S2-SAM and SAM on the paper's ``dataset`` at this size."""
-        return self.rhos.get(dataset, RHO)
-
-    def config(
-        self,
-        dataset: str,
-        model: str,
-        method: Spec,
-        optimizer: Spec,
-        seed: int,
-        multiplier: float = 1.0,
-        **settings: Any,
-    ) -> RunConfig:
-        """The run that stands for the paper's ``dataset`` and ``model`` at this size.
-
-        ``multiplier`` lengthens the training (RigL 5x, SET 5x, MEST 1.7x): it multiplies the
-        epochs, and with them everything that is a fraction of the training, namely the
-        learning-rate schedule, RigL's T_end, MEST's stages and period and DSR's. What is given in
-        steps or epochs stays: RigL's ΔT and SET's one epoch, as published.
-
-        Raises:
-            UserError: a multiplier that is not a positive number, or a data set that nothing
-                stands for at this size.
-        """
-        if dataset not in self.datasets:
-            raise UserError(
-                f"the {self.name} profile has nothing that stands for {dataset!r}; "
-                f"it has {', '.join(self.datasets)}"
-            )
-        if not (math.isfinite(multiplier) and multiplier > 0):
-            raise UserError(f"a training's multiplier must be a number above 0, not {multiplier}")
-        usual = self.per_dataset.get(dataset, self.settings)
-        chosen = {**usual, **self.per_model.get(model, {}), **settings}
-        if multiplier != 1:
-            epochs = chosen["epochs"] * multiplier
-            if not 0.5 <= epochs <= 1e6:
-                raise UserError(f"a multiplier of {multiplier:g} makes {epochs:.3g} epochs")
-            chosen["epochs"] = max(1, round(epochs))
-        return RunConfig(
-            profile=self.runs_as or self.name,
-            dataset=self.datasets[dataset],
-            model=self.models.get(model, model),
-            method=method,
-            optimizer=optimizer,
-            seed=seed,
-            **chosen,
-        )
-
-
 #: The paper's network on each of its data sets, where it is not ResNet-32.
-NETWORKS: Mapping[str, str] = _frozen({"wmt14": "transformer_base"})
+NETWORKS: Mapping[str, str] = frozen({"wmt14": "transformer_base"})
 
 
 def _translation(**settings: Any) -> Mapping[str, Any]:
     """How Transformers are trained (Vaswani et al., 2017); the paper says nothing of it."""
     common = {"base": "adam", "schedule": "inverse-sqrt", "init": "xavier", "augment": False}
     decay = {"weight_decay": 0.0, "lr_min": 0.0, "label_smoothing": 0.1}
-    return _frozen({**common, **decay, **settings})
+    return frozen({**common, **decay, **settings})
 
 
 # On CIFAR-100 and for ImageNet's stand-in the `cpu` profile has settings of its own, whatever bed
 # it uses on CIFAR-10. Its networks are narrow so that a run is affordable on a core. At a quarter
 # of the width the initial weights are half as long (ResNet-50: 106 against 213), and so is ρ.
 _IMAGENET = {"lr": 0.1, "weight_decay": 1e-4, "label_smoothing": 0.1, "init": "released"}
-_CPU_DATASETS = _frozen(
+_CPU_DATASETS = frozen(
     {
         "cifar10": "cifar10",
         "cifar100": "cifar100",
@@ -149,7 +33,7 @@ _CPU_DATASETS = _frozen(
         "wmt14": "multi30k",
     }
 )
-_CPU_MODELS = _frozen(
+_CPU_MODELS = frozen(
     {
         "resnet32x2": "resnet20",
         "vgg19": "vgg19_quarter",
@@ -160,10 +44,10 @@ _CPU_MODELS = _frozen(
         "transformer_base": "transformer_tiny",
     }
 )
-_CPU_PER_DATASET = _frozen(
+_CPU_PER_DATASET = frozen(
     {
         # As on CIFAR-10: labels wrong, and one evaluation on what is left of the images.
-        "cifar100": _frozen(
+        "cifar100": frozen(
             {
                 "epochs": 60,
                 "init": "released",
@@ -173,7 +57,7 @@ _CPU_PER_DATASET = _frozen(
                 "evaluate_every": 60,
             }
         ),
-        "imagenet": _frozen({**_IMAGENET, "epochs": 30, "evaluate_every": 5}),
+        "imagenet": frozen({**_IMAGENET, "epochs": 30, "evaluate_every": 5}),
         "wmt14": _translation(
             epochs=20,
             batch_size=2048,
@@ -184,12 +68,12 @@ _CPU_PER_DATASET = _frozen(
         ),
     }
 )
-_CPU_RHOS = _frozen({"cifar10": 0.1, "cifar100": 0.1, "imagenet": 0.5})
+_CPU_RHOS = frozen({"cifar10": 0.1, "cifar100": 0.1, "imagenet": 0.5})
 
 # MSAM's authors have ρ = 3 for networks of the paper's size. On the digits (MEST(EM) at 90 %, two
 # seeds) 3 costs 7 points of accuracy against SGD and 1 costs 1.5; 0.1 costs nothing. ResNet-20 lies
 # between them in the norm of its initial weights (18, 46 and 83); it has records at 0.3 alone.
-PROFILES: Mapping[str, Profile] = _frozen(
+PROFILES: Mapping[str, Profile] = frozen(
     {
         p.name: p
         for p in (
@@ -197,7 +81,7 @@ PROFILES: Mapping[str, Profile] = _frozen(
                 name="smoke",
                 about="scikit-learn's digits with a tiny ResNet, a few seconds a run",
                 evidence=False,
-                datasets=_frozen(
+                datasets=frozen(
                     {
                         "cifar10": "digits",
                         "cifar100": "digits",
@@ -205,7 +89,7 @@ PROFILES: Mapping[str, Profile] = _frozen(
                         "wmt14": "phrases",
                     }
                 ),
-                models=_frozen(
+                models=frozen(
                     {
                         "resnet32x2": "resnet_digits",
                         "vgg19": "vgg_digits",
@@ -217,10 +101,10 @@ PROFILES: Mapping[str, Profile] = _frozen(
                     }
                 ),
                 seeds=(0, 1),
-                settings=_frozen({"epochs": 20, "batch_size": 32, "init": "released"}),
-                per_dataset=_frozen(
+                settings=frozen({"epochs": 20, "batch_size": 32, "init": "released"}),
+                per_dataset=frozen(
                     {
-                        "imagenet": _frozen({"epochs": 4, "batch_size": 32, "init": "released"}),
+                        "imagenet": frozen({"epochs": 4, "batch_size": 32, "init": "released"}),
                         "wmt14": _translation(
                             epochs=8,
                             batch_size=512,
@@ -231,8 +115,8 @@ PROFILES: Mapping[str, Profile] = _frozen(
                         ),
                     }
                 ),
-                per_model=_frozen({"vgg19": _frozen({"epochs": 8})}),
-                methods=_frozen(
+                per_model=frozen({"vgg19": frozen({"epochs": 8})}),
+                methods=frozen(
                     {
                         "rigl": {"delta_t": 20},
                         "granet": {"delta_t": 20},
@@ -240,7 +124,7 @@ PROFILES: Mapping[str, Profile] = _frozen(
                         "rigl-itop": {"delta_t": 40},
                     }
                 ),
-                optimizers=_frozen({"msam": {"rho": 0.1}}),
+                optimizers=frozen({"msam": {"rho": 0.1}}),
                 prune_ratio=0.5,
                 threads=1,
             ),
@@ -262,7 +146,7 @@ PROFILES: Mapping[str, Profile] = _frozen(
                 seeds=(1, 2, 3),
                 rhos=_CPU_RHOS,
                 per_dataset=_CPU_PER_DATASET,
-                settings=_frozen(
+                settings=frozen(
                     {
                         "epochs": 100,
                         "init": "released",
@@ -272,14 +156,14 @@ PROFILES: Mapping[str, Profile] = _frozen(
                         "evaluate_every": 100,
                     }
                 ),
-                methods=_frozen(
+                methods=frozen(
                     {
                         "granet": {"delta_t": 30},
                         "set-itop": {"delta_t": 50},
                         "rigl-itop": {"delta_t": 130},
                     }
                 ),
-                optimizers=_frozen({"msam": {"rho": 0.3}}),
+                optimizers=frozen({"msam": {"rho": 0.3}}),
                 prune_ratio=0.5,
             ),
             # What `cpu` was when the first records were made. Rounded to bfloat16, S2-SAM's
@@ -288,18 +172,18 @@ PROFILES: Mapping[str, Profile] = _frozen(
                 name="cpu-bf16-12",
                 about="CIFAR-10 with ResNet-20, 12 epochs in bfloat16: no clean test of S2-SAM",
                 evidence=True,
-                datasets=_frozen({"cifar10": "cifar10"}),
-                models=_frozen({"resnet32x2": "resnet20"}),
+                datasets=frozen({"cifar10": "cifar10"}),
+                models=frozen({"resnet32x2": "resnet20"}),
                 seeds=(0, 1, 2),
-                settings=_frozen({"epochs": 12, "precision": "bf16"}),
-                methods=_frozen(
+                settings=frozen({"epochs": 12, "precision": "bf16"}),
+                methods=frozen(
                     {
                         "granet": {"delta_t": 100},
                         "set-itop": {"delta_t": 150},
                         "rigl-itop": {"delta_t": 400},
                     }
                 ),
-                optimizers=_frozen({"msam": {"rho": 0.3}}),
+                optimizers=frozen({"msam": {"rho": 0.3}}),
                 prune_ratio=0.5,
                 runs_as="cpu",
             ),
@@ -307,16 +191,16 @@ PROFILES: Mapping[str, Profile] = _frozen(
                 name="paper",
                 about="the paper's setting, ResNet-32 of double width, 160 epochs, for a GPU",
                 evidence=True,
-                datasets=_frozen({d: d for d in ("cifar10", "cifar100", "imagenet", "wmt14")}),
-                models=_frozen({}),
+                datasets=frozen({d: d for d in ("cifar10", "cifar100", "imagenet", "wmt14")}),
+                models=frozen({}),
                 seeds=(0, 1, 2),
                 # An evaluation after every epoch would be 6 % of a truly sparse run.
-                settings=_frozen(
+                settings=frozen(
                     {"epochs": 160, "precision": "tf32", "init": "released", "evaluate_every": 2}
                 ),
-                per_dataset=_frozen(
+                per_dataset=frozen(
                     {
-                        "imagenet": _frozen(
+                        "imagenet": frozen(
                             {
                                 **_IMAGENET,
                                 "epochs": 150,
@@ -338,14 +222,14 @@ PROFILES: Mapping[str, Profile] = _frozen(
                         ),
                     }
                 ),
-                per_model=_frozen(
+                per_model=frozen(
                     {
-                        "mobilenetv2": _frozen({"epochs": 350}),
-                        "efficientnet_b0": _frozen({"epochs": 350}),
+                        "mobilenetv2": frozen({"epochs": 350}),
+                        "efficientnet_b0": frozen({"epochs": 350}),
                     }
                 ),
-                rhos=_frozen({"imagenet": 1.0}),
-                optimizers=_frozen({"msam": {"rho": 3.0}}),
+                rhos=frozen({"imagenet": 1.0}),
+                optimizers=frozen({"msam": {"rho": 3.0}}),
             ),
         )
     }
