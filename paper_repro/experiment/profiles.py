@@ -209,8 +209,8 @@ PROFILES: Mapping[str, Profile] = frozen(
                                 "evaluate_every": 2,
                             }
                         ),
-                        # Vaswani et al.'s base model: about 100,000 steps of 25,000 tokens a side. How
-                        # many epochs that is, is estimated and not counted.
+                        # Vaswani et al.'s base model: about 100,000 steps of 25,000 tokens a
+                        # side. How many epochs that is, is estimated and not counted.
                         "wmt14": _translation(
                             epochs=17,
                             batch_size=25_000,

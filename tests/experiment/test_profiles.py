@@ -88,7 +88,9 @@ def test_options_win_over_the_profiles_and_those_over_the_methods():
 
 def test_a_multiplier_lengthens_the_training():
     assert run("paper", multiplier=1.7).epochs == 272
-    assert run("smoke", epochs=1, multiplier=0.1).epochs == 1
+    assert run("smoke", epochs=1, multiplier=0.5).epochs == 1
+    with pytest.raises(UserError, match=r"a multiplier of 0.1 makes 0.1 epochs"):
+        run("smoke", epochs=1, multiplier=0.1)
     with pytest.raises(UserError, match="epochs must be at least 1"):
         run("smoke", epochs=0)
     for multiplier in (0.0, -1.0, float("nan"), float("inf")):
@@ -128,9 +130,10 @@ def test_a_data_set_with_settings_of_its_own_has_nothing_of_the_profiles_others(
     )
     method = size.method("dense")
     assert size.config("cifar10", "resnet32x2", method, SGD, 0).train_size == 100
-    for dataset in ("cifar100", "imagenet"):
-        config = size.config(dataset, "resnet32x2", method, SGD, 0)
-        assert (config.train_size, config.test_on, config.lr) == (None, "official", 0.1)
+    config = size.config("imagenet", "resnet32x2", method, SGD, 0)
+    assert (config.train_size, config.test_on, config.lr) == (None, "official", 0.1)
+    config = size.config("cifar100", "resnet32x2", method, SGD, 0)
+    assert (config.train_size, config.lr) == (5_000, 0.1)
 
 
 @pytest.mark.usefixtures("imagenets")
