@@ -44,8 +44,8 @@ def spectrum(
 
     Returns:
         ``largest`` and ``smallest``: the outermost Ritz values, which lie within the spectrum and
-        next to its ends; ``trace`` and ``trace_std`` over the quadratures; ``negative``: share of
-        the eigenvalues below 0; ``dimension``: d; ``grid`` and ``density``: the smoothed curve.
+        next to its ends; ``trace`` and ``trace_std`` over the quadratures; ``dimension``: d;
+        ``grid`` and ``density``: the smoothed curve.
 
     Raises:
         UserError: too few nodes or repeats, or more nodes than dimensions.
@@ -84,20 +84,15 @@ def spectrum(
         )
         for q in found
     ]
-    traces, negatives = (
-        [
-            d * math.fsum(w * f(v) for v, w in zip(q["nodes"], q["weights"], strict=True))
-            for q in found
-        ]
-        for f in (lambda v: v, lambda v: float(v < 0))
-    )
+    traces = [
+        d * math.fsum(v * w for v, w in zip(q["nodes"], q["weights"], strict=True)) for q in found
+    ]
     trace = math.fsum(traces) / repeats
     return {
         "largest": high,
         "smallest": low,
         "trace": trace,
         "trace_std": math.sqrt(math.fsum((t - trace) ** 2 for t in traces) / (repeats - 1)),
-        "negative": math.fsum(negatives) / repeats / d,
         "dimension": d,
         "grid": curves[0][0].tolist(),
         "density": torch.stack([density for _, density in curves]).mean(0).tolist(),

@@ -18,7 +18,7 @@ SURFACE = "cividis"
 #: The same under lines and numbers: light where the basin is.
 CONTOUR = "Blues"
 
-_STYLE = {
+_STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.spines.top": False,
