@@ -60,14 +60,6 @@ class ImageClassification(Task):
     def image(self) -> tuple[int, int, int]:
         return self.data.channels, self.data.size, self.data.size
 
-    @property
-    def normalise(self) -> Callable[[Tensor], Tensor]:
-        return self.augmenter.normalise
-
-    def test_images(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        rows = rows.to(self.device)
-        return self.data.test.images[rows], self.data.test.labels[rows]
-
     def build_model(self) -> nn.Module:
         model: nn.Module = models.build(
             self.config.model,
@@ -152,6 +144,14 @@ class Classification(ImageClassification):
         super().__init__(config, data, data.train.images.device)
         self.augmenter = Augmenter(data, config.augment)
         self._plan: Plan | None = None
+
+    @property
+    def normalise(self) -> Callable[[Tensor], Tensor]:
+        return self.augmenter.normalise
+
+    def test_images(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        rows = rows.to(self.device)
+        return self.data.test.images[rows], self.data.test.labels[rows]
 
     def begin_epoch(self, generator: torch.Generator) -> Sequence[Tensor]:
         order = torch.randperm(self.samples, generator=generator, device=self.device)

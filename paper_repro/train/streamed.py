@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import overload
 
 import torch
@@ -60,6 +60,14 @@ class StreamedClassification(ImageClassification):
                 workers = usual_workers(self.device, self.ranks.local_world)
             self._made = Loader(self.data, self.config.augment, workers)
         return self._made
+
+    @property
+    def normalise(self) -> Callable[[Tensor], Tensor]:
+        return self._normalise
+
+    def test_images(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        loaded = self.loader.load("test", rows.cpu())
+        return loaded.images.to(self.device), loaded.labels.to(self.device)
 
     def begin_epoch(self, generator: torch.Generator) -> Sequence[Tensor]:
         device = generator.device
