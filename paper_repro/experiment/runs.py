@@ -219,9 +219,7 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
     checkpoint = folder / "checkpoint.pt"
     # Tensors that go from rank to rank do so by way of the host.
     target = place.device if ranks.alone else "cpu"
-    state = ranks.first(
-        lambda: load_tensors(checkpoint, target) if checkpoint.exists() else None
-    )
+    state = ranks.first(lambda: load_tensors(checkpoint, target) if checkpoint.exists() else None)
     # A run goes on as it began, whatever is asked for now: replayed, compiled and plain steps
     # differ in rounding.
     began = state if isinstance(state, dict) else {}

@@ -99,8 +99,6 @@ class Trainer:
         torch.manual_seed(config.seed)  # for models that draw while they run, e.g. dropout
         self.generator = torch.Generator(device=self.device).manual_seed(config.seed)
         self.model = self.task.build_model()
-        if not ranks.alone:
-            join_batch_norm(self.model)
         self.optimizer = OPTIMIZERS.build(
             config.optimizer,
             base=self._base_optimizer(),
@@ -113,6 +111,8 @@ class Trainer:
             self._late = LatePhase(self.optimizer, round(config.rho_start * self.total_steps))
         with self._float32():
             self.method = self._sparsify(parent)
+        if not ranks.alone:  # masks are scored before that, as one process does, to the same bits
+            join_batch_norm(self.model)
         if isinstance(self.optimizer, Perturbing):
             self.optimizer.adopt(self.method.masks)
         self.compiled = compile
@@ -129,10 +129,7 @@ class Trainer:
         self._drawn_from = self.generator.get_state()  # at the epoch's beginning
         self._started, self._spent = time.perf_counter(), 0.0
         self.graphed = (
-            graph
-            and ranks.alone
-            and self.task.replayable
-            and config.optimizer.name in CAPTURABLE
+            graph and ranks.alone and self.task.replayable and config.optimizer.name in CAPTURABLE
         )
         self._graphed: GraphedStep | None = None
         if self.graphed:
