@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import floor, loop, processes, step, zeros
+from benchmarks import floor, loading, loop, processes, step, zeros
 from benchmarks.setup import images
 from benchmarks.timing import Spread
 from paper_repro.errors import UserError
@@ -24,7 +24,7 @@ from paper_repro.train.threads import set_threads
 
 __all__ = ["main"]
 
-PARTS = ("floor", "step", "loop", "packing", "compile", "zeros")
+PARTS = ("floor", "step", "loop", "packing", "compile", "zeros", "loading")
 DEFAULT = ("floor", "step", "loop")
 
 
@@ -82,6 +82,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if "compile" in parts:
         results["compile"] = processes.compiled(options.data, device, quick, rounds(40))
         show("torch.compile", results["compile"])
+    if "loading" in parts:
+        few: dict[str, Any] = {"batch_size": 8, "batches": 2} if quick else {}
+        results["loading"] = loading.measure(options.data, device, rounds=rounds(5), **few)
+        show("Streamed images: the loader alone, and a step", results["loading"])
     if "zeros" in parts:
         some: dict[str, Any] = {"sparsities": (0.9,)} if quick else {}
         results["zeros"] = zeros.measure(data, rounds=rounds(12), **size, **some)

@@ -38,9 +38,9 @@ def jpeg(pixels, mode="RGB", kind="JPEG"):
     return stream.getvalue()
 
 
-def write_tree(folder, per_class={"train": 4, "val": 2}, wnids=WNIDS):
-    for split, count in per_class.items():
-        for label, wnid in enumerate(wnids):
+def write_tree(folder):
+    for split, count in (("train", 4), ("val", 2)):
+        for label, wnid in enumerate(WNIDS):
             (folder / split / wnid).mkdir(parents=True)
             for i in range(count):
                 seed = 100 * label + i + (50 if split == "val" else 0)

@@ -139,7 +139,7 @@ class Loader:
             num_workers=self.workers,
             persistent_workers=True,
             pin_memory=self.data.device.type == "cuda",
-            generator=torch.Generator(),  # or it would move the global one, which networks draw from
+            generator=torch.Generator(),  # or it moves the global one, which networks draw from
             # Workers compute nothing on a device, and a fork shares the index of a large data set.
             multiprocessing_context="fork" if fork else None,
         )

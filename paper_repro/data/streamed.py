@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -52,7 +52,7 @@ class StreamedDataset:
     scale: tuple[float, float] = (0.08, 1.0)
     flip: bool = True
     spare: Pictures | None = None
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     workers: int | None = None
     skip_broken: bool = False
 

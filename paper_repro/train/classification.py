@@ -94,9 +94,7 @@ class ImageClassification(Task):
     def load_sums(self, sums: Mapping[str, Tensor]) -> None:
         self._hits.copy_(sums["hits"])
 
-    def picks(
-        self, labels: Tensor, request: BatchRequest, generator: torch.Generator
-    ) -> Tensor:
+    def picks(self, labels: Tensor, request: BatchRequest, generator: torch.Generator) -> Tensor:
         """Which training images a scoring batch has, int64 on the labels' device."""
         order = torch.randperm(len(labels), generator=generator, device=self.device)
         order = order.to(labels.device)

@@ -119,7 +119,7 @@ ALONE = Ranks()
 def _digest(tensor: Tensor) -> bytes:
     plain = tensor.detach().cpu().contiguous()
     digest = hashlib.blake2b(repr((plain.dtype, tuple(plain.shape))).encode(), digest_size=16)
-    digest.update(plain.reshape(-1).view(torch.uint8).numpy())
+    digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.digest()
 
 

@@ -1,4 +1,4 @@
-"""A network that several ranks train in step: averaged gradients, batch norm over all of a batch."""
+"""A network that ranks train in step: averaged gradients, batch norm over the global batch."""
 
 from __future__ import annotations
 
@@ -128,10 +128,11 @@ def replicate(model: nn.Module, device: torch.device) -> nn.Module:
     lets the dense ones through, and what a topology update reads is the global batch's.
     """
     ids = [device] if device.type == "cuda" else None
-    # Buffers are equal already: batch norm's statistics are of all ranks. The option's name changed.
+    # Buffers are equal already: batch norm's statistics are of all ranks. Torch 2.13 renamed the
+    # option.
     known = inspect.signature(DistributedDataParallel).parameters
-    still = next(n for n in ("forward_sync_buffers", "broadcast_buffers") if n in known)
-    return DistributedDataParallel(model, device_ids=ids, **{still: False})
+    still: Any = next(n for n in ("forward_sync_buffers", "broadcast_buffers") if n in known)
+    return DistributedDataParallel(model, device_ids=ids, **dict[str, Any]({still: False}))
 
 
 def replicated(model: nn.Module, optimizer: Optimizer, masks: Masks) -> dict[str, Tensor]:

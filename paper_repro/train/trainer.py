@@ -105,8 +105,6 @@ class Trainer:
         torch.manual_seed(config.seed)  # for models that draw while they run, e.g. dropout
         self.generator = torch.Generator(device=self.device).manual_seed(config.seed)
         self.model = self.task.build_model()
-        if not ranks.alone:
-            join_batch_norm(self.model)
         self.optimizer = OPTIMIZERS.build(
             config.optimizer,
             base=self._base_optimizer(),
@@ -119,6 +117,8 @@ class Trainer:
             self._late = LatePhase(self.optimizer, round(config.rho_start * self.total_steps))
         with self._float32():
             self.method = self._sparsify(parent)
+        if not ranks.alone:  # masks are scored before that, as one process does, to the same bits
+            join_batch_norm(self.model)
         if isinstance(self.optimizer, Perturbing):
             self.optimizer.adopt(self.method.masks)
         self.compiled = compile

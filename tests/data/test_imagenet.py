@@ -133,7 +133,9 @@ def refused(root, cache, match, **options):
 
 def test_not_there(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", tmp_path / "cache", "imagenet was not found in .*empty and .*--data")
+    refused(
+        tmp_path / "empty", tmp_path / "cache", "imagenet was not found in .*empty and .*--data"
+    )
     refused(tmp_path / "none", tmp_path / "cache", "none does not exist or is no folder")
     monkeypatch.setenv("PAPER_REPRO_DATA", str(tmp_path / "none"))
     refused(None, tmp_path / "cache", r"none \(from PAPER_REPRO_DATA\) does not exist")

@@ -162,7 +162,7 @@ def test_several_in_a_batch_are_counted(tmp_path):
     folder = write_tree(tmp_path / "data")
     break_some(folder, [1, 4, 7])
     (folder / "train/n01440764/n01440764_1.JPEG").write_bytes(b"")
-    with pytest.raises(UserError, match="imagenet has 3 images in a batch .* decoded, first /"):
+    with pytest.raises(UserError, match=r"imagenet has 3 images in a batch .* decoded, first /"):
         Loader(load(folder, tmp_path), True, 0).load("train", torch.arange(12), 1)
 
 

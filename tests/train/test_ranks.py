@@ -43,7 +43,14 @@ def alone(chosen, data):
     return trainer
 
 
-@pytest.mark.parametrize("method, optimizer", [("rigl", "s2sam"), ("mest", "sam"), ("snip", "sgd")])
+@pytest.mark.parametrize(
+    "method, optimizer",
+    [
+        ("rigl", "s2sam"),
+        pytest.param("mest", "sam", marks=pytest.mark.slow),
+        pytest.param("snip", "sgd", marks=pytest.mark.slow),
+    ],
+)
 def test_two_ranks_train_the_run_that_one_trains(digits, tmp_path, method, optimizer):
     # A seed at which no activation is so near 0 that rounding decides on which side: one that is
     # changes a gradient by a pixel's share.
@@ -78,13 +85,18 @@ def test_two_ranks_divide_a_stream(tmp_path):
     assert zero["curve"][-1]["test_loss"] == pytest.approx(line["test_loss"], rel=1e-3)
 
 
-@pytest.mark.parametrize("part", ["weights", "buffers", "masks"])
+@pytest.mark.parametrize(
+    "part", ["weights", *(pytest.param(p, marks=pytest.mark.slow) for p in ("buffers", "masks"))]
+)
 def test_ranks_that_come_apart_are_an_error_on_each(digits, tmp_path, part):
-    said = together(2, train_apart, tmp_path, config(), digits, part)
+    # S2-SAM would take the stray u back to its w, and nothing would be amiss.
+    chosen = config(optimizer="sgd")
+    said = together(2, train_apart, tmp_path, chosen, digits, part)
     assert said[0] == said[1]
     assert said[0].startswith("Apart: after epoch 2 rank 1 differs from rank 0 in ")
 
 
+@pytest.mark.slow
 def test_one_record_and_a_resume(tmp_path, digits):
     chosen, place = config(epochs=3), workplace(tmp_path)
     told = together(2, execute_and_save, tmp_path / "first", chosen, place, 2)
@@ -134,7 +146,7 @@ def test_shares_are_the_whole_batch():
     assert torch.equal(torch.cat(shares), batch) and {len(s) for s in shares} == {4}
     assert ALONE.share(batch) is batch
     rounds = [Ranks(rank, 3).rounds(tuple(range(7))) for rank in range(3)]
-    assert sorted(sum(map(list, rounds), [])) == list(range(7))
+    assert sorted(i for some in rounds for i in some) == list(range(7))
 
 
 def test_batch_norm_of_another_kind_is_refused():
@@ -164,14 +176,14 @@ def test_joined_batch_norm_is_batch_norm(monkeypatch, affine, momentum):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-4)
     for key, value in plain.state_dict().items():
         torch.testing.assert_close(joined_.state_dict()[key], value, rtol=1e-4, atol=1e-5)
-    constant = torch.full((4, 5, 3, 6), 0.1)
-    assert torch.equal(joined_(constant), plain(constant))  # no rounding blown up to a signal
     plain.eval(), joined_.eval()
     torch.testing.assert_close(plain(x), joined_(x), rtol=1e-4, atol=1e-4)
     joined_.train().track_running_stats = False  # as extra forward passes have it
     before = joined_.running_mean.clone()
     joined_(x)
     assert torch.equal(joined_.running_mean, before)
+    constant = torch.full((4, 5, 3, 6), 0.1)
+    assert not joined_(constant).any()  # no rounding blown up to a signal
 
 
 def test_without_torchrun_nothing_is_set_up(monkeypatch):
@@ -194,8 +206,10 @@ def test_half_an_environment(monkeypatch, environment, match):
 
 def torchrun(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-        + ["--master-port", "0", "-m", "paper_repro", *arguments],
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
+            *("--master-port", "0", "-m", "paper_repro", *arguments),
+        ],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
