@@ -117,7 +117,7 @@ def rebuttal_translation(profile: Profile) -> Table:
     return Table(
         name="rebuttal-translation",
         title="Rebuttal R5. Translation, SacreBLEU on the test set after the last epoch",
-        headers=("sparsity", "optimizer", "BLEU", "Δ to Adam"),
+        headers=("sparsity", "optimizer", "score", "Δ to Adam"),
         rows=tuple(rows),
         notes=(
             *notes(profile),
