@@ -15,7 +15,7 @@ from paper_repro.sparse.select import keep_largest
 
 
 class Gradual(DynamicMethod):
-    """Dense at first; every ``period`` steps each layer loses its smallest weights, to the target."""
+    """Dense at first; every ``period`` steps each layer loses its smallest weights."""
 
     def __init__(self, model, optimizer, *, sparsity, total_steps, period=20, seed=0):
         super().__init__(model, optimizer, seed)

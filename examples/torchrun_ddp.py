@@ -40,7 +40,9 @@ def main(epochs=5):
     active = torch.cat([m.flatten() for m in method.masks.state_dict().values()]).double()
     sums = [torch.zeros(1) for _ in range(dist.get_world_size())]
     dist.all_gather(sums, (active @ torch.arange(len(active)).double()).float().view(1))
-    print(f"rank {dist.get_rank()}: {found:.1f} %, masks alike: {len({s.item() for s in sums}) == 1}")
+    print(
+        f"rank {dist.get_rank()}: {found:.1f} %, masks alike: {len({s.item() for s in sums}) == 1}"
+    )
     dist.destroy_process_group()
 
 

@@ -18,8 +18,8 @@ from paper_repro.cli.campaign import run_campaign, run_export, run_import
 from paper_repro.config import RunConfig
 from paper_repro.engine import ENGINES
 from paper_repro.errors import UserError
-from paper_repro.experiment.profiles import Profile, profile
 from paper_repro.experiment.again import compare, workplace_like
+from paper_repro.experiment.profiles import Profile, profile
 from paper_repro.experiment.records import Record, read
 from paper_repro.experiment.runs import Workplace, execute, record_failure
 from paper_repro.experiment.status import report

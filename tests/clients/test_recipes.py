@@ -119,8 +119,10 @@ def test_timm_model():
 
 def test_torchrun_ddp():
     ran = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-        + [str(EXAMPLES / "torchrun_ddp.py"), "2"],
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
+            *(str(EXAMPLES / "torchrun_ddp.py"), "2"),
+        ],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent), "OMP_NUM_THREADS": "1"},
