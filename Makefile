@@ -26,7 +26,7 @@ endif
 TABLES := table1 tableA1 table2 table3 table4 table5 table6
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tables $(TABLES) flops ablation-sam ablation-ratio ablation-lrr ablation-sweep ablation-rho \
+.PHONY: help setup test-clients tables $(TABLES) flops ablation-sam ablation-ratio ablation-lrr ablation-sweep ablation-rho \
   ablation-released ablation-noise ablation-precision ablation-weight-decay rebuttal-translation ablation-translation-rho control pilot figures claims claims-study theory bench \
   status test test-all test-native lint format clean
 
@@ -155,6 +155,22 @@ test: $(READY) ## The tests (less than 10 minutes on 2 cores)
 test-all: $(READY) ## The tests, the slow ones too
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n $(JOBS) -m "slow or not slow"
 
+# An environment of its own on top of the other, so that torch stays as it is.
+CLIENTS ?= .venv-clients
+
+test-clients: $(CLIENTS)/.ready ## The recipes, in Lightning, transformers, accelerate and timm
+	@OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR) $(CLIENTS)/bin/python -m pytest -q -m "slow or not slow" tests/clients
+
+$(CLIENTS)/.ready: pyproject.toml $(READY)
+	@echo "== setting up $(CLIENTS) with the libraries of the extra [clients]"
+	@rm -rf $(CLIENTS) && $(RUN) -m venv --without-pip $(CLIENTS)
+	@$(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > "$$($(CLIENTS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
+	@$(CLIENTS)/bin/python -m pip freeze | grep -iE '^(torch|torchvision|numpy|pandas)==' > $(CLIENTS)/keep.txt
+	@$(CLIENTS)/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["clients"], sep="\n")' > $(CLIENTS)/wanted.txt
+	@$(CLIENTS)/bin/python -m pip install --quiet -c $(CLIENTS)/keep.txt -r $(CLIENTS)/wanted.txt
+	@touch $@
+
 test-native: $(READY) ## The sparse engine's kernels under address and undefined-behaviour sanitizers
 	@PYTHONPATH=$(CURDIR) $(RUN) tests/engine/sanitize.py
 
@@ -168,5 +184,5 @@ format: $(READY) ## Let ruff format the code
 	@$(RUN) -m ruff format .
 
 clean: ## Remove the virtual environment and caches (runs and results stay)
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-clients .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

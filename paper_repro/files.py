@@ -21,10 +21,10 @@ from paper_repro.errors import UserError
 
 __all__ = [
     "Busy",
+    "check_target",
     "clear_leftovers",
     "exclusive",
     "finite",
-    "check_target",
     "load_tensors",
     "save_tensors",
     "worker_in",

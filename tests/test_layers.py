@@ -14,6 +14,7 @@ FLOORS = (
     {"errors", "registry", "files", "progress", "vision"},
     {"data", "models", "optim"},
     {"sparse"},
+    {"clients"},
     {"measure", "config"},
     {"engine"},
     {"train"},

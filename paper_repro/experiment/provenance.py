@@ -14,7 +14,7 @@ import torch
 __all__ = ["COMMIT", "code_in", "environment", "tree_id"]
 
 #: Suffixes of all files that git tracks in the package.
-_SOURCES = frozenset({".py", ".h", ".cpp"})
+_SOURCES = frozenset({".py", ".h", ".cpp", ".typed"})
 
 #: The environment variable that names the commit of a copy without its repository.
 COMMIT = "PAPER_REPRO_COMMIT"

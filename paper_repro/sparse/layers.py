@@ -1,4 +1,4 @@
-"""Which weights of a model may be masked, by a rule and by what the user says of their own layers."""
+"""Which weights of a model may be masked: by a rule, and by what the user says of layers."""
 
 from __future__ import annotations
 
@@ -129,9 +129,9 @@ def choose_layers(
         RigL(model, optimizer, sparsity=0.9, total_steps=...)
 
     What a distribution leaves dense by rule, as ``uniform`` does the first convolution, stays dense
-    also where it is included. The choice stays with the model, and with its copies; another call replaces it, and one
-    without arguments removes it. Each entry is a parameter's or a module's name, a pattern as the
-    shell has them, or a type of module.
+    also where it is included. The choice stays with the model, and with its copies; another call
+    replaces it, and one without arguments removes it. Each entry is a parameter's or a module's
+    name, a pattern as the shell has them, or a type of module.
 
     Args:
         model: the network.

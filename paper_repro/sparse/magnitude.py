@@ -48,9 +48,7 @@ class Magnitude(SparseMethod):
             counts = self.sparse_layers(sparsity, distribution)
             groups = groups_of(distribution)
             masks = {
-                name: keep_in_groups(size[name], *groups)
-                if groups
-                else keep_largest(size[name], k)
+                name: keep_in_groups(size[name], *groups) if groups else keep_largest(size[name], k)
                 for name, k in counts.items()
             }
         self.masks = Masks(model, optimizer, masks)

@@ -282,6 +282,13 @@ class Masks:
                 weight.copy_(gate.found[name]).mul_(factor)
                 gate.versions[name] = weight._version
 
+    @torch.no_grad()
+    def withdraw(self) -> None:
+        """Before any training: give the weights back as they were found, and let go."""
+        for name, found in self._gate.found.items():
+            self.weights[name].copy_(found)
+        self.detach()
+
     def detach(self) -> None:
         """Remove the hooks: no weight is held at 0 any more.
 

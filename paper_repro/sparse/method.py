@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import types
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,15 +15,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from paper_repro.errors import UserError
-from paper_repro.optim import Perturbing, unwrapped
+from paper_repro.optim import Perturbing
 from paper_repro.registry import Scalar, Spec
 from paper_repro.sparse.distribution import groups_of, layer_counts
-from paper_repro.sparse.layers import check_whole, given_densities, prunable, skipped
+from paper_repro.sparse.layers import check_whole, prunable
 from paper_repro.sparse.masks import Masks
 from paper_repro.sparse.plan import Plan, constant
 from paper_repro.sparse.replicas import agreed, shared_generator
 from paper_repro.sparse.select import keep_random
-from paper_repro.sparse.travel import Passenger, check_free
+from paper_repro.sparse.travel import Passenger, check_given, usable_optimizer
 
 __all__ = ["REGROWN_BEFORE", "BatchRequest", "DynamicMethod", "SparseMethod", "check_regrown"]
 
@@ -54,7 +53,7 @@ class BatchRequest:
     per_class: bool = False
 
 
-class SparseMethod(ABC):
+class SparseMethod(ABC):  # noqa: B024
     """A network trained under masks that this object owns.
 
     Subclasses choose the masks in ``__init__``; those that go on choosing derive from
@@ -86,24 +85,8 @@ class SparseMethod(ABC):
     def __init__(self, model: nn.Module, optimizer: Optimizer | None, seed: int = 0) -> None:
         self._masks: Masks | None = None
         self._passenger: Passenger | None = None
-        name = type(self).__name__
         check_whole(model)
-        if optimizer is None and self.needs_optimizer:
-            raise UserError(
-                f"{name} moves its masks as the optimizer steps and needs one: "
-                f"{name}(model, optimizer, ...)"
-            )
-        if getattr(optimizer, "scaler", None) is not None:  # accelerate's, with steps held apart
-            raise UserError(
-                f"under a GradScaler of accelerate attach {name} before accelerator.prepare()"
-            )
-        inner = unwrapped(optimizer)
-        if inner is not None:
-            if not isinstance(inner, Optimizer):
-                raise UserError(
-                    f"{name} attaches to a torch.optim.Optimizer, not to {type(inner).__name__}"
-                )
-            check_free(inner)
+        inner = usable_optimizer(type(self).__name__, optimizer, self.needs_optimizer)
         self.model = model
         self.optimizer = inner
         device = next(model.parameters()).device
@@ -122,29 +105,11 @@ class SparseMethod(ABC):
         first, self._masks = self._masks is None, masks
         if first:
             try:
-                self._check_given(masks)
+                check_given(type(self).__name__, self.model, masks)
                 self._attach()
             except UserError:
-                masks.detach()
+                masks.withdraw()
                 raise
-
-    def _check_given(self, masks: Masks) -> None:
-        """What the user said of single layers is what happened, or what did not is said."""
-        for name, density in given_densities(self.model).items():
-            size = prunable(self.model)[name].numel()
-            active = masks.counts().get(name, size)
-            if abs(active - density * size) > 1:
-                raise UserError(
-                    f"{type(self).__name__} shares weights out among the layers by itself, so "
-                    f"{name!r} cannot have a density of its own; exclude the layer or leave that"
-                )
-        left = skipped(self.model)
-        if left:
-            shown = "; ".join(f"{name}: {why}" for name, why in list(left.items())[:3])
-            more = f" and {len(left) - 3} more" if len(left) > 3 else ""
-            warnings.warn(
-                f"{type(self).__name__} leaves layers dense: {shown}{more}", stacklevel=4
-            )
 
     def _attach(self) -> None:
         if self.optimizer is not None:
@@ -298,8 +263,8 @@ class SparseMethod(ABC):
 class DynamicMethod(SparseMethod):
     """A method that moves its masks during training, after some of the optimizer's steps.
 
-    Once it has masks it wraps ``optimizer.step`` on the instance, as learning-rate schedulers do, and counts calls:
-    t = 0, 1, ... A step that ``GradScaler`` skips is not counted.
+    Once it has masks it wraps ``optimizer.step`` on the instance, as learning-rate schedulers do,
+    and counts calls: t = 0, 1, ... A step that ``GradScaler`` skips is not counted.
     """
 
     #: Whether a topology update takes the place of the optimizer's step, as RigL's does, or

@@ -1,21 +1,25 @@
-"""A sparse method's state inside its optimizer's ``state_dict``, so that it is saved with it."""
+"""How a sparse method attaches to an optimizer, and travels inside its ``state_dict``."""
 
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from paper_repro.errors import UserError
-from paper_repro.optim.base import Perturbing
+from paper_repro.optim.base import Perturbing, unwrapped
+from paper_repro.sparse.layers import given_densities, prunable, skipped
+from paper_repro.sparse.masks import Masks
 
 if TYPE_CHECKING:
     from paper_repro.sparse.method import SparseMethod
 
-__all__ = ["KEY", "Passenger"]
+__all__ = ["KEY", "Passenger", "check_given", "usable_optimizer"]
 
 #: Under which key of the optimizer's state dict it lies.
 KEY = "sparse_method"
@@ -101,3 +105,50 @@ def check_free(optimizer: Optimizer) -> None:
         raise UserError(
             f"{attached} is attached to this optimizer already; detach() it before another method"
         )
+
+
+def usable_optimizer(name: str, optimizer: Any, needed: bool) -> Optimizer | None:
+    """The optimizer that the method ``name`` attaches to, without what is around it.
+
+    Raises:
+        UserError: there is none and it is needed, or no method can attach to it.
+    """
+    if optimizer is None and needed:
+        raise UserError(
+            f"{name} moves its masks as the optimizer steps and needs one: "
+            f"{name}(model, optimizer, ...)"
+        )
+    if getattr(optimizer, "scaler", None) is not None:  # accelerate's, with steps held apart
+        raise UserError(
+            f"under a GradScaler of accelerate attach {name} before accelerator.prepare()"
+        )
+    inner = unwrapped(optimizer)
+    if inner is None:
+        return None
+    if not isinstance(inner, Optimizer):
+        raise UserError(
+            f"{name} attaches to a torch.optim.Optimizer, not to {type(inner).__name__}"
+        )
+    check_free(inner)
+    return inner
+
+
+def check_given(name: str, model: nn.Module, masks: Masks) -> None:
+    """See that layers have the densities that they were given, and note which are left out.
+
+    Raises:
+        UserError: the method ``name`` gave a layer another density.
+    """
+    for layer, density in given_densities(model).items():
+        size = prunable(model)[layer].numel()
+        active = masks.counts().get(layer, size)
+        if abs(active - density * size) > 1:
+            raise UserError(
+                f"{name} shares weights out among the layers by itself, so {layer!r} cannot have "
+                "a density of its own; exclude the layer or leave that"
+            )
+    left = skipped(model)
+    if left:
+        shown = "; ".join(f"{layer}: {why}" for layer, why in list(left.items())[:3])
+        more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+        warnings.warn(f"{name} leaves layers dense: {shown}{more}", stacklevel=5)

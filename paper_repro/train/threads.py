@@ -21,6 +21,8 @@ def set_threads(threads: int) -> None:
         UserError: fewer than 1, or more than 8 for each core (at least 64).
     """
     most = max(64, _PER_CORE * (os.cpu_count() or 1))
-    if not 1 <= threads <= most:
-        raise UserError(f"threads must be at least 1 and at most {most}, not {threads}")
+    if threads < 1:
+        raise UserError(f"threads must be at least 1, not {threads}")
+    if threads > most:
+        raise UserError(f"threads must be at most {most} here, not {threads}")
     torch.set_num_threads(threads)

@@ -50,7 +50,7 @@ def said(capsys, *argv):
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
-        ((*RUN, "--threads", "2147483648"), "threads must be at least 1 and at most"),
+        ((*RUN, "--threads", "2147483648"), "threads must be at most"),
         ((*RUN, "--threads", "-1"), "threads must be at least 1"),
         ((*RUN, "--runs", "a\0b"), "cannot hold the character NUL"),
         (("export", "a\0b"), "cannot hold the character NUL"),
@@ -155,9 +155,7 @@ def full_disk():
     signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_full_disk_is_a_sentence_and_the_run_goes_on_where_there_is_room(
-    here, capsys, full_disk
-):
+def test_a_full_disk_is_a_sentence_and_the_run_goes_on_where_there_is_room(here, capsys, full_disk):
     place = Workplace(runs=here / "runs", results=here / "results")
     full_disk(20_000)  # enough for a config, not for a checkpoint
     assert cli.main(RUN) == 2
@@ -284,6 +282,4 @@ def test_a_record_says_what_to_train_again_and_what_came_out_differently(here, c
     out = capsys.readouterr().out
     assert "It was trained again before" in out and "It came out differently." in out
     assert "the curves part in epoch 1: train_loss" in out and "torch: 1.0, and now" in out
-    assert "and so does --seed" in said(
-        capsys, "run", "--from-record", str(path), "--seed", "3"
-    )
+    assert "and so does --seed" in said(capsys, "run", "--from-record", str(path), "--seed", "3")

@@ -67,12 +67,15 @@ def test_whatever_a_record_holds_it_is_read_or_refused_in_a_sentence(tmp_path_fa
     path, body = plain(tmp_path_factory.mktemp("records"))
     values = st.one_of(
         st.none(), st.booleans(), st.floats(), st.integers(), st.text(max_size=3),
-        st.lists(st.integers(), max_size=2), st.dictionaries(st.text(max_size=2), st.none(), max_size=1),
+        st.lists(st.integers(), max_size=2),
+        st.dictionaries(st.text(max_size=2), st.none(), max_size=1),
     )  # fmt: skip
     changed = copy.deepcopy(body)
     where = changed
     while True:
-        key = data.draw(st.sampled_from(sorted(where) if isinstance(where, dict) else range(len(where))))
+        key = data.draw(
+            st.sampled_from(sorted(where) if isinstance(where, dict) else range(len(where)))
+        )
         if isinstance(where[key], dict | list) and where[key] and data.draw(st.booleans()):
             where = where[key]
             continue

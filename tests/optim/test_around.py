@@ -166,6 +166,6 @@ def test_msam_refuses_a_base_without_a_momentum_that_it_knows():
 
 
 def test_a_wrapper_remembers_whom_it_wraps_through_copies():
-    model, optimizer = copy.deepcopy((mlp(), S2SAM(base(mlp()))))
+    optimizer = copy.deepcopy(S2SAM(base(mlp())))
     state = through_disk(optimizer.state_dict())
     assert set(state) == {"state", "param_groups"}

@@ -14,9 +14,9 @@ from paper_repro.optim import S2SAM
 from paper_repro.sparse import (
     CHEX,
     MEST,
-    RigL,
     Magnitude,
     Random,
+    RigL,
     choose_layers,
     layer_counts,
     maskable,
@@ -183,8 +183,10 @@ def test_a_layer_of_its_own_density(distribution):
 def test_a_method_that_shares_weights_out_by_itself_refuses_them():
     model = convnet()
     choose_layers(model, densities={"0": 0.9})
+    before = [p.detach().clone() for p in model.parameters()]
     with pytest.raises(UserError, match="shares weights out among the layers by itself"):
         Magnitude(model, sgd(model), sparsity=0.9)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     choose_layers(model)
     Magnitude(model, sgd(model), sparsity=0.9)  # and is not half attached
 

@@ -51,12 +51,15 @@ def steps(model, optimizer, rank, count=9):
 def own_seeds(rank):
     model = mlp(seed=rank)  # DDP sends rank 0's weights when it is made
     optimizer = S2SAM(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), rho=0.1)
-    method = SET(
-        model, optimizer, sparsity=0.6, total_steps=20, steps_per_epoch=2, seed=100 + rank
-    )
+    method = SET(model, optimizer, sparsity=0.6, total_steps=20, steps_per_epoch=2, seed=100 + rank)
     first = method.masks.state_dict()
     steps(model, optimizer, rank)
-    return first, method.masks.state_dict(), method.updates, [p.detach() for p in model.parameters()]
+    return (
+        first,
+        method.masks.state_dict(),
+        method.updates,
+        [p.detach() for p in model.parameters()],
+    )
 
 
 def own_scores(rank):

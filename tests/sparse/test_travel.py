@@ -24,7 +24,7 @@ from toys import (
 from paper_repro import models
 from paper_repro.errors import UserError
 from paper_repro.optim import S2SAM, SAM
-from paper_repro.sparse import CHEX, GraNet, METHODS, SET, Magnitude, Masks, Random, RigL, prunable
+from paper_repro.sparse import CHEX, METHODS, SET, GraNet, Magnitude, Masks, Random, RigL, prunable
 from paper_repro.sparse.travel import KEY
 
 
@@ -101,7 +101,7 @@ def test_every_method_travels(name):
     train(model, optimizer, data)
     saved = through_disk([model.state_dict(), optimizer.state_dict()])
     assert saved[1][KEY]["name"] == type(method).__name__
-    other, second, late = begin(1)
+    other, second, _ = begin(1)
     other.load_state_dict(saved[0])
     second.load_state_dict(saved[1])
     train(model, optimizer, data)

@@ -57,7 +57,9 @@ def test_runs_that_missed_the_sparsity_asked_for_are_counted_with_their_values(r
     ours, theirs = cell(3), cell(3, **SGD)
     for config, missed in zip(ours.runs, (0.0, -0.03, None), strict=True):
         body = made_body()
-        records.write(config, "finished", {**body, "sparsity": {**body["sparsity"], "missed": missed}})
+        records.write(
+            config, "finished", {**body, "sparsity": {**body["sparsity"], "missed": missed}}
+        )
     fill(records, theirs.runs, (90.0, 91.0, 92.0))  # older records do not say
     found = summarise(ours, records, last_accuracy)
     assert (found.n, found.elsewhere) == (3, 1)
