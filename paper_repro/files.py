@@ -136,7 +136,8 @@ def save_tensors(path: Path, value: Any) -> None:
     with _replacing(path) as temporary, temporary.open("wb") as file:
         noting = _Noting(file)
         try:
-            torch.save(value, noting)  # given a path, torch writes its name into the archive
+            # Given a path, torch would write its name into the archive.
+            torch.save(value, noting)  # type: ignore[arg-type]
         except Exception as error:
             if noting.failure is not None:  # a full disk, which torch has no word for
                 raise noting.failure from error

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from paper_repro.experiment.measures import Measures
 from paper_repro.experiment.profiles import Profile
 from paper_repro.experiment.records import Record, Records
 from paper_repro.files import write_text
 from tables import tex
 from tables.base import Cell, Delta, Entry, Interaction, MeanDelta, Number, Row, Table, Words
+from tables.state import state
 from tables.stats import Summary, summarise
 from tables.tidy import runs_csv
 
@@ -122,61 +121,6 @@ def _trains_nothing(table: Table) -> bool:
     return bool(entries) and all(isinstance(entry, Number) for entry in entries)
 
 
-def _state(table: Table, records: Records) -> list[str]:
-    """What there is: how many runs, and on what they were trained."""
-    wanted = list(table.runs())
-    if not wanted:
-        return []
-    there = [record for config in wanted if (record := records.get(config)) is not None]
-    counts = Counter(record.status for record in there)
-    lost = [f"{counts[status]} {status}" for status in ("failed", "diverged") if counts[status]]
-    state = f"{len(there)} of {len(wanted)} runs have a record"
-    state += f" ({', '.join(lost)})." if lost else "."
-    elsewhere = [record for record in there if record.missed]
-    if elsewhere:
-        worst = max(elsewhere, key=lambda record: abs(record.missed))
-        state += (
-            f" {len(elsewhere)} of them missed the sparsity asked for by more than a layer's "
-            f"rounding, {worst.config.method.name} at {worst.config.sparsity:.2%} by "
-            f"{worst.missed:+.2%}."
-        )
-    environments = [record.body["environment"] for record in there]
-    uncommitted = sum(bool(e["dirty"]) or e["commit"] is None for e in environments)
-    if uncommitted:
-        state += f" {uncommitted} of them were run from code that was not committed."
-    where = Counter(f"{e.get('device')}, torch {e.get('torch')}" for e in environments)
-    machines = "; ".join(f"{name} ({n})" for name, n in sorted(where.items()))
-    threads = Counter(int(e["threads"]) for e in environments if e.get("threads"))
-    if len(threads) > 1:
-        shown = ", ".join(f"{n} ({count})" for n, count in sorted(threads.items()))
-        state += (
-            f" They were computed on different numbers of processor threads (runs): {shown}; that "
-            "changes a run's last bits, and so where it ends, but not what it is."
-        )
-    return [
-        state,
-        *([f"Trained on (runs): {machines}."] if where else []),
-        *_measured(table, records),
-    ]
-
-
-def _measured(table: Table, records: Records) -> list[str]:
-    """How many of the measures that the cells read are there, and where they were taken."""
-    wanted = list(table.measures())
-    if not wanted:
-        return []
-    measures = Measures(records.folder)
-    there = [found for pair in wanted if (found := measures.get(*pair)) is not None]
-    said = f"{len(there)} of {len(wanted)} measures of trained runs are there"
-    where = Counter(m.body["environment"].get("device") for m in there)
-    machines = "; ".join(f"{name} ({n})" for name, n in sorted(where.items()))
-    uncommitted = sum(m.body["environment"]["dirty"] is not False for m in there)
-    said += f", taken on {machines}." if there else "."
-    if uncommitted:
-        said += f" {uncommitted} of them were taken by code that was not committed."
-    return [said]
-
-
 def markdown(table: Table, records: Records, profile: Profile) -> str:
     """The whole page: title, warning, table, its alternatives, legend, notes, what is missing."""
     parts = [f"# {table.title}"]
@@ -190,7 +134,7 @@ def markdown(table: Table, records: Records, profile: Profile) -> str:
     parts.append(_grid_table(table, _grid(table, records, table.value, profile.evidence)))
     for title, value in table.alternatives:
         parts += [f"## {title}", _grid_table(table, _grid(table, records, value, profile.evidence))]
-    notes = [*_legend(table, profile), *table.notes, *_state(table, records)]
+    notes = [*_legend(table, profile), *table.notes, *state(table, records)]
     parts += ["## Notes", "\n".join(f"- {note}" for note in notes)]
     return "\n\n".join(parts) + "\n"
 
@@ -222,7 +166,7 @@ def latex(table: Table, records: Records, profile: Profile) -> str:
         lambda entry: _shown(entry, records, table.value, False, published=False),
         lambda entry: _known(entry, profile.evidence),
         " ".join(caption),
-        [" ".join(legend), *table.notes, *_state(table, records)[:1]],
+        [" ".join(legend), *table.notes, *state(table, records)[:1]],
     )
 
 

@@ -1,0 +1,66 @@
+"""What there is behind a table: how many runs and measures, and on what they were made."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from paper_repro.experiment.measures import Measures
+from paper_repro.experiment.records import Records
+from tables.base import Table
+
+__all__ = ["state"]
+
+
+def state(table: Table, records: Records) -> list[str]:
+    """What there is: how many runs, and on what they were trained."""
+    wanted = list(table.runs())
+    if not wanted:
+        return []
+    there = [record for config in wanted if (record := records.get(config)) is not None]
+    counts = Counter(record.status for record in there)
+    lost = [f"{counts[status]} {status}" for status in ("failed", "diverged") if counts[status]]
+    said = f"{len(there)} of {len(wanted)} runs have a record"
+    said += f" ({', '.join(lost)})." if lost else "."
+    elsewhere = [record for record in there if record.missed]
+    if elsewhere:
+        worst = max(elsewhere, key=lambda record: abs(record.missed))
+        said += (
+            f" {len(elsewhere)} of them missed the sparsity asked for by more than a layer's "
+            f"rounding, {worst.config.method.name} at {worst.config.sparsity:.2%} by "
+            f"{worst.missed:+.2%}."
+        )
+    environments = [record.body["environment"] for record in there]
+    uncommitted = sum(bool(e["dirty"]) or e["commit"] is None for e in environments)
+    if uncommitted:
+        said += f" {uncommitted} of them were run from code that was not committed."
+    where = Counter(f"{e.get('device')}, torch {e.get('torch')}" for e in environments)
+    machines = "; ".join(f"{name} ({n})" for name, n in sorted(where.items()))
+    threads = Counter(int(e["threads"]) for e in environments if e.get("threads"))
+    if len(threads) > 1:
+        shown = ", ".join(f"{n} ({count})" for n, count in sorted(threads.items()))
+        said += (
+            f" They were computed on different numbers of processor threads (runs): {shown}; that "
+            "changes a run's last bits, and so where it ends, but not what it is."
+        )
+    return [
+        said,
+        *([f"Trained on (runs): {machines}."] if where else []),
+        *_measures(table, records),
+    ]
+
+
+def _measures(table: Table, records: Records) -> list[str]:
+    """How many of the measures that the cells read are there, and where they were taken."""
+    wanted = list(table.measures())
+    if not wanted:
+        return []
+    measures = Measures(records.folder)
+    there = [found for pair in wanted if (found := measures.get(*pair)) is not None]
+    said = f"{len(there)} of {len(wanted)} measures of trained runs are there"
+    where = Counter(m.body["environment"].get("device") for m in there)
+    machines = "; ".join(f"{name} ({n})" for name, n in sorted(where.items()))
+    uncommitted = sum(m.body["environment"]["dirty"] is not False for m in there)
+    said += f", taken on {machines}." if there else "."
+    if uncommitted:
+        said += f" {uncommitted} of them were taken by code that was not committed."
+    return [said]
