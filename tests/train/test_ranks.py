@@ -208,7 +208,7 @@ def torchrun(*arguments):
     return subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
-            *("--master-port", "0", "-m", "paper_repro", *arguments),
+            *("--standalone", "-m", "paper_repro", *arguments),
         ],
         capture_output=True,
         text=True,
