@@ -24,7 +24,7 @@ from theory.worlds.tree import Tree
 
 _DEPTH = 7
 _LONG = (1, 10, 2000)
-_THETAS = (0.5,)
+_THETAS = (0.3, 1.0)
 
 
 def _lines() -> list[Problem]:

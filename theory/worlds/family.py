@@ -19,7 +19,7 @@ def family_worlds(statements: Sequence[Statement]) -> Iterator[dict[str, float]]
     """
     family, best = statements
     for theta, bounds in ((0.3, [family.at(theta=0.3), best]), (1.0, [family.at(theta=1.0)])):
-        for world in descent_worlds(bounds, long=6):
+        for world in descent_worlds(bounds, long=10):
             step = world["eta"] * (world["L"] + world["lambda"])
             known = {name: world[name] for name in SMOOTH_BEST.constants}
             with np.errstate(invalid="ignore"):  # there is no root beyond 2 / (L + lambda)
