@@ -72,10 +72,10 @@ def _drift(networks: Sequence[Network]) -> str:
     if not made:
         return ""
     larger = sum(noise["sam"] > noise["s2sam"] for noise in made)
-    return f"""- **Drift.** SAM's perturbation, along the minibatch's own gradient, adds the larger mean
-  to the gradient in {larger} of {len(made)} networks: to first order rho times the gradient of E|g|, the
-  penalty on the gradients' noise that section 2 of "What no paper has" says S2-SAM loses. (Squares
-  of drifts are estimated without bias and may come out below 0; they are shown as 0 then.)
+    return f"""- **Drift.** SAM's perturbation, along the minibatch's own gradient, adds
+  the larger mean to the gradient in {larger} of {len(made)} networks: to first order rho times the
+  gradient of E|g|, the penalty on the gradients' noise that section 2 of "What no paper has"
+  says S2-SAM loses. (Squares of drifts are estimated without bias and may come out below 0; they are shown as 0 then.)
 """
 
 
@@ -107,9 +107,9 @@ def _law(networks: Sequence[Network], table: Table) -> str:
         "law",
         "n runs",
     ]
-    return f"""The smoothing law while a copy of the weights trains on by S2-SAM at a constant step (masks
-as they are, decay, batch norm by the minibatch; the first steps are discarded). Normalised and with
-momentum it reads, with G = E|g|^2 and M = E|m|^2 of the buffer m,
+    return f"""The smoothing law while a copy of the weights trains on by S2-SAM at a constant
+step (masks as they are, decay, batch norm by the minibatch; the first steps are discarded).
+Normalised and with momentum it reads, with G = E|g|^2 and M = E|m|^2 of the buffer m,
 
     Var u - Var w = rho^2 - rho eta (G - beta (1 + beta) M) / E|g|
 
