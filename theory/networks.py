@@ -5,6 +5,7 @@ __all__ = ["MEASURES", "Late", "Network", "load"]
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from paper_repro.config import RunConfig
 from paper_repro.experiment import measures, records
@@ -90,7 +91,7 @@ def _network(record: Path, made: list[Measured]) -> Network:
     config = records.read(record).config
     curvature, noise, rho, late = None, None, 0.0, []
     for one in made:
-        options = dict(one.spec.options)
+        options: dict[str, Any] = dict(one.spec.options)
         if one.spec.name == "curvature":
             curvature = (float(one.values["active"]), float(one.values["all"]))
         elif one.spec.name == "gradient_noise":

@@ -38,6 +38,8 @@ def draw_networks(networks: Sequence[Network], path: Path) -> None:
     left.set_xlabel(r"law: $1-\eta(G-\beta(1+\beta)M)/(\rho\,E\|g\|)$")
     left.set_ylabel(r"measured $(\mathrm{Var}\,u-\mathrm{Var}\,w)/\rho^2$")
     left.set_title("Spread of u while training on (error bars: std over runs)")
+    if not late:
+        left.text(0.5, 0.2, "not measured yet", ha="center")
     left.legend()
     made = [(n.label, n.noise) for n in networks if n.noise is not None]
     for shift, name, label, colour in (

@@ -66,11 +66,19 @@ def test_the_section_says_what_follows_from_the_numbers(folder):
     # rho h / |g| = 0.05 * 50 / 2 = 1.25 > 1: no step is stable; SGD's is 3.8 / 50.
     row = next(line for line in text.splitlines() if line.startswith("| S2-SAM") and "1.25" in line)
     cells = [cell.strip() for cell in row.split("|")[1:-1]]
-    assert cells[1:] == ["2.00", "0.80", "0.50", "0.00", "50", "80", "1.25", "0.076", "0", "32"]
-    assert "larger mean in 2" in text
-    assert "below SGD's in 1 of 1 networks" in text
+    assert cells[1:8] == ["2.00", "0.800", "1.000", "0.5000", "0.0000", "+0.100", "+0.000"]
+    assert cells[8:] == ["50", "80", "1.25", "0.076", "0", "32"]
+    assert "gradient in 2 of 2 networks" in text
+    assert "in 1 of 1 networks" in text
     assert "+2.00 ± 0.40" in text and "-4.00 ± 0.40" in text
     assert "The sign is the law's in 1 of 2." in text
+
+
+def test_what_was_not_measured_is_not_spoken_of(folder):
+    _, sgd = load(folder)
+    text = networks_section([sgd], table)
+    assert "has not been measured yet" in text
+    assert "0 of 0" not in text and "**Stability" not in text
 
 
 def test_without_measures_it_says_how_to_make_them(tmp_path):
@@ -107,4 +115,4 @@ def test_bad_input_is_one_sentence_and_status_2(folder, tmp_path, capsys):
 def test_a_network_that_drifts_less_with_sam_is_counted_so(folder):
     first, second = load(folder)
     turned = replace(second, noise={**NOISE, "sam": 0.0, "s2sam": 0.1})
-    assert "larger mean in 1" in networks_section([first, turned], table)
+    assert "gradient in 1 of 2 networks" in networks_section([first, turned], table)

@@ -32,12 +32,13 @@ def _limits(network: Network) -> tuple[float, float, float] | None:
 def _row(network: Network) -> list[str]:
     row = [network.label]
     if network.noise is None:
-        row += ["-"] * 4
+        row += ["-"] * 7
     else:
         n = network.noise
         signal = _root(n["signal"])
-        row += [f"{n['norm']:.2f}", f"{n['noise_share']:.2f}"]
-        row += [f"{_root(n[x]) / signal:.2f}" if signal else "-" for x in ("sam", "s2sam")]
+        row += [f"{n['norm']:.2f}", f"{n['noise_share']:.3f}", f"{signal:.3f}"]
+        row += [f"{_root(n[x]):.4f}" for x in ("sam", "s2sam")]
+        row += [f"{n[x]:+.3f}" for x in ("sam_along", "s2sam_along")]
     if network.curvature is None:
         row += ["-", "-"]
     else:
@@ -66,6 +67,60 @@ def _late(networks: Sequence[Network]) -> list[list[str]]:
     ]
 
 
+def _drift(networks: Sequence[Network]) -> str:
+    made = [n.noise for n in networks if n.noise is not None]
+    if not made:
+        return ""
+    larger = sum(noise["sam"] > noise["s2sam"] for noise in made)
+    return f"""- **Drift.** SAM's perturbation, along the minibatch's own gradient, adds
+  the larger mean to the gradient in {larger} of {len(made)} networks: to first order rho times the
+  gradient of E|g|, the penalty on the gradients' noise that section 2 of "What no paper has"
+  says S2-SAM loses. (Squares of drifts are estimated without bias and may come out below 0; they are shown as 0 then.)
+"""
+
+
+def _stability(networks: Sequence[Network]) -> str:
+    limits = [found for n in networks if (found := _limits(n)) is not None]
+    if not limits:
+        return ""
+    below = sum(ours < sgd for _, sgd, ours in limits)
+    return f"""- **Stability.** With rho / |g| in the place of rho, S2-SAM's largest stable step at
+  beta = {_BETA:g} is below SGD's in {below} of {len(limits)} networks (0: rho h / |g| is above
+  1, and no step is stable). That is the quadratic picture of section 1, which normalisation bounds.
+"""
+
+
+def _law(networks: Sequence[Network], table: Table) -> str:
+    signs = [x for n in networks for x in n.late if x.law is not None]
+    if not signs:
+        return "How u spreads while a network trains on has not been measured yet.\n"
+    same = sum((x.spread > 0) == (x.law > 0) for x in signs if x.law is not None)
+    headers = [
+        "trained by",
+        "eta",
+        "beta",
+        "norm(g)",
+        "rho / (eta norm(g))",
+        "M / G",
+        "Var w",
+        "(Var u - Var w) / rho^2",
+        "law",
+        "n runs",
+    ]
+    return f"""The smoothing law while a copy of the weights trains on by S2-SAM at a constant
+step (masks as they are, decay, batch norm by the minibatch; the first steps are discarded).
+Normalised and with momentum it reads, with G = E|g|^2 and M = E|m|^2 of the buffer m,
+
+    Var u - Var w = rho^2 - rho eta (G - beta (1 + beta) M) / E|g|
+
+(exact without normalisation, with rho |g| for rho: proofs.md). Momentum adds to the spread:
+
+{table(headers, _late(networks))}
+
+(± the standard deviation over the continuations.) The sign is the law's in {same} of {len(signs)}.
+"""
+
+
 def networks_section(networks: Sequence[Network], table: Table) -> str:
     """The section; without measures it says how to make them."""
     if not networks:
@@ -75,76 +130,38 @@ No trained network has been measured. `python -m paper_repro measure WHAT --runs
 one of curvature, gradient_noise and late_training, measures runs; this section reads what it
 leaves.
 """
-    made = [n for n in networks if n.noise is not None]
-    signs = [x for n in networks for x in n.late if x.law is not None]
-    same = sum((x.spread > 0) == (x.law > 0) for x in signs if x.law is not None)
-    limits = [found for n in networks if (found := _limits(n)) is not None]
-    below = sum(ours < sgd for _, sgd, ours in limits)
-    larger = sum(n.noise["sam"] > n.noise["s2sam"] for n in made if n.noise is not None)
     beds = "; ".join(dict.fromkeys(n.bed for n in networks))
     most = max(Counter(n.label for n in networks).values())
     seeds = "n = 1" if most == 1 else f"n = 1 to {most}"
-    drift_rows = table(
-        [
-            "trained by",
-            "norm(g)",
-            "noise share",
-            "SAM's drift / mean g",
-            "S2-SAM's drift / mean g",
-            "h, active",
-            "h, all",
-            "rho h / norm(g)",
-            "stable eta, SGD",
-            "stable eta, S2-SAM",
-            "n minibatches",
-        ],
-        [_row(n) for n in networks],
-    )
+    radii = sorted({n.rho for n in networks if n.noise is not None})
+    radius = f" = {', '.join(f'{x:g}' for x in radii)}" if radii else ""
+    headers = [
+        "trained by",
+        "norm(g)",
+        "noise share",
+        "norm(mean g)",
+        "SAM's drift",
+        "S2-SAM's drift",
+        "SAM's, along g",
+        "S2-SAM's, along g",
+        "h, active",
+        "h, all",
+        "rho h / norm(g)",
+        "stable eta, SGD",
+        "stable eta, S2-SAM",
+        "n minibatches",
+    ]
     return f"""{HEADING}
 
-{len(networks)} trained networks ({beds}; {seeds} of each optimizer's; records and measures
-under results/). At the final weights, on
-augmented minibatches of 64 with batch norm by their statistics, over the active weights, at
-rho = {networks[0].rho or 0.05:g}; h is the largest Hessian eigenvalue (power iteration, which
-approaches it from below), the drifts are what the perturbation adds to the mean gradient:
+Trained networks: {len(networks)} ({beds}; {seeds} of each kind; records and measures under
+results/). At the final weights, on augmented minibatches of 64 with batch norm by their statistics,
+over the active weights; h is the largest Hessian eigenvalue (power iteration, which approaches it
+from below); a drift is the length of what the perturbation, of length rho{radius}, adds to the mean
+gradient, and *along g* its mean component along the minibatch's own gradient; all in [loss/weight]:
 
-{drift_rows}
+{table(headers, [_row(n) for n in networks])}
 
-- **Drift.** SAM's perturbation along the minibatch's own gradient adds the larger mean in {larger}
-  of {len(made)} networks: to first order rho times the gradient of E|g|, the penalty that section 2
-  of "What no paper has" says S2-SAM loses. (Squared drifts are estimated without bias and may come
-  out below 0; they are shown as 0 then.)
-- **Stability.** With rho / |g| in the place of rho, S2-SAM's largest stable step at beta = 0.9 is
-  below SGD's in {below} of {len(limits)} networks: the quadratic picture of section 1, which
-  normalisation bounds; 0.00 where rho h / |g| is above 1 and no step is stable.
-
-The smoothing law while a copy of the weights trains on by S2-SAM at a constant step (masks as they
-are, decay 5e-4, the first steps discarded). Normalised and with momentum it reads, G = E|g|^2 and
-M = E|m|^2 of the buffer m (proofs.md has it exact without normalisation),
-
-    Var u - Var w = rho^2 - rho eta (G - beta (1 + beta) M) / E|g|,
-
-so momentum adds to the spread, and the sign can turn only where M is small, or beta:
-
-{
-        table(
-            [
-                "trained by",
-                "eta",
-                "beta",
-                "norm(g)",
-                "rho / (eta norm(g))",
-                "M / G",
-                "Var w",
-                "(Var u - Var w) / rho^2",
-                "law",
-                "n runs",
-            ],
-            _late(networks),
-        )
-    }
-
-(± the standard deviation over the continuations.) The sign is the law's in {same} of {len(signs)}.
-
+{_drift(networks)}{_stability(networks)}
+{_law(networks, table)}
 ![Trained networks](figures/networks.png)
 """
