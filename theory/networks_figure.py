@@ -46,10 +46,11 @@ def draw_networks(networks: Sequence[Network], path: Path) -> None:
         (-0.2, "sam", "SAM's", "#d95f02"),
         (0.2, "s2sam", "S2-SAM's", "#1b6ca8"),
     ):
-        lengths = [np.sqrt(max(noise[name], 0) / max(noise["signal"], 1e-30)) for _, noise in made]
+        # Over one minibatch's gradient: the mean's square is an estimate that may be below 0.
+        lengths = [np.sqrt(max(noise[name], 0)) / noise["norm"] for _, noise in made]
         right.bar(np.arange(len(made)) + shift, lengths, 0.38, color=colour, label=label)
     right.set_xticks(range(len(made)), [label.replace(", ", ",\n") for label, _ in made])
-    right.set_ylabel("drift / length of the mean gradient")
+    right.set_ylabel("drift / mean length of a gradient")
     right.set_title("What a perturbation adds to the mean gradient")
     right.legend()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -75,7 +75,8 @@ def _drift(networks: Sequence[Network]) -> str:
     return f"""- **Drift.** SAM's perturbation, along the minibatch's own gradient, adds
   the larger mean to the gradient in {larger} of {len(made)} networks: to first order rho times the
   gradient of E|g|, the penalty on the gradients' noise that section 2 of "What no paper has"
-  says S2-SAM loses. (Squares of drifts are estimated without bias and may come out below 0; they are shown as 0 then.)
+  says S2-SAM loses. (Squares of drifts are estimated without bias and may come out
+  below 0; they are shown as 0 then.)
 """
 
 
