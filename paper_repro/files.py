@@ -13,7 +13,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import torch
 
@@ -136,7 +136,9 @@ def save_tensors(path: Path, value: Any) -> None:
     with _replacing(path) as temporary, temporary.open("wb") as file:
         noting = _Noting(file)
         try:
-            torch.save(value, noting)  # given a path, torch writes its name into the archive
+            torch.save(
+                value, cast(IO[bytes], noting)
+            )  # given a path, torch writes its name into the archive
         except Exception as error:
             if noting.failure is not None:  # a full disk, which torch has no word for
                 raise noting.failure from error
