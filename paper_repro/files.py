@@ -13,7 +13,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import torch
 
@@ -137,7 +137,7 @@ def save_tensors(path: Path, value: Any) -> None:
         noting = _Noting(file)
         try:
             # Given a path, torch would write its name into the archive.
-            torch.save(value, noting)  # type: ignore[arg-type]
+            torch.save(value, cast(IO[bytes], noting))
         except Exception as error:
             if noting.failure is not None:  # a full disk, which torch has no word for
                 raise noting.failure from error

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import paper_repro.vision  # noqa: F401  # before others import a torchvision that does not load
+
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 
 

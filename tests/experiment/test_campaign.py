@@ -226,7 +226,7 @@ def test_records_travel_by_export_and_import(tmp_path, capsys):
     assert status == 0 and "1 new" in out
     path = next((tmp_path / "other").glob("smoke/*.json"))
     changed = json.loads(path.read_text())
-    changed["accuracy"]["last"] = 1.0
+    changed["environment"]["torch"] = "another"
     path.write_text(json.dumps(changed))
     status, out, _ = command("import", archive, *there)
     assert status == 1 and "1 conflicting" in out and path.stem in out
