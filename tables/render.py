@@ -156,11 +156,11 @@ def _state(table: Table, records: Records) -> list[str]:
     return [
         state,
         *([f"Trained on (runs): {machines}."] if where else []),
-        *_measured(table, records),
+        *_measures(table, records),
     ]
 
 
-def _measured(table: Table, records: Records) -> list[str]:
+def _measures(table: Table, records: Records) -> list[str]:
     """How many of the measures that the cells read are there, and where they were taken."""
     wanted = list(table.measures())
     if not wanted:
