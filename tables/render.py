@@ -16,7 +16,7 @@ from tables.base import Cell, Delta, Entry, Interaction, MeanDelta, Number, Row,
 from tables.stats import Summary, summarise
 from tables.tidy import runs_csv
 
-__all__ = ["csv", "latex", "markdown", "write"]
+__all__ = ["csv", "latex", "markdown", "notes", "text", "write"]
 
 _WARNING = (
     "**Not evidence.** The {name} profile shows that the pipeline works ({about}). "
@@ -190,9 +190,13 @@ def markdown(table: Table, records: Records, profile: Profile) -> str:
     parts.append(_grid_table(table, _grid(table, records, table.value, profile.evidence)))
     for title, value in table.alternatives:
         parts += [f"## {title}", _grid_table(table, _grid(table, records, value, profile.evidence))]
-    notes = [*_legend(table, profile), *table.notes, *_state(table, records)]
-    parts += ["## Notes", "\n".join(f"- {note}" for note in notes)]
+    parts += ["## Notes", "\n".join(f"- {note}" for note in notes(table, records, profile))]
     return "\n\n".join(parts) + "\n"
+
+
+def notes(table: Table, records: Records, profile: Profile) -> list[str]:
+    """How to read a table, what to know of its numbers, and what there is of it."""
+    return [*_legend(table, profile), *table.notes, *_state(table, records)]
 
 
 def _grid_table(table: Table, grid: list[list[str]]) -> str:
