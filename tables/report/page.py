@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from paper_repro.experiment.measures import Measures
 from paper_repro.experiment.profiles import Profile
 from paper_repro.experiment.records import Records
 from paper_repro.registry import Spec
@@ -81,21 +82,22 @@ def page(
         table = TABLES.build(Spec(name), profile=profile)
         wanted = list(table.runs())
         there = sum(once.get(config) is not None for config in wanted)
-        if there or (table.rows and not wanted and _known(table)):
+        if (there and _measured(table, once)) or (not wanted and _known(table)):
             found.append(_section(table, once, profile, out))
         elif wanted:
-            absent.append((table.title, f"0 of {len(wanted)} runs", make(name, profile)))
+            state = f"{there} of {len(wanted)} runs"
+            absent.append((table.title, state, make(name, profile)))
     advance("claims")
     judged_claims = sections.claims(profile, once)
     pictures = list(_pictures(profile, once, advance))
-    used = once.found()
+    used, own = once.found(), profile.runs_as or profile.name  # some tables show another's too
     advance("page")
     headers, environments = sections.environments(used)
     style, script = ((_TEMPLATES / f).read_text(encoding="utf-8") for f in _ASSETS)
     return _template().render(
         profile=profile,
         cautions=cautions(profile),
-        facts=sections.facts(profile, used),
+        facts=sections.facts(profile, [r for r in used if r.config.profile == own]),
         claims=judged_claims,
         tally=sections.tally(judged_claims),
         sections=found,
@@ -136,6 +138,12 @@ def _position(name: str) -> tuple[int, str]:
 def _known(table: Table) -> bool:
     """Whether something of a table is known though nothing is trained for it."""
     return any(isinstance(e, Number) and e.value is not None for r in table.rows for e in r.entries)
+
+
+def _measured(table: Table, records: Records) -> bool:
+    """Whether a table that reads measures of trained runs has one of them; others need none."""
+    wanted, measures = list(table.measures()), Measures(records.folder)
+    return not wanted or any(measures.path(*pair).exists() for pair in wanted)
 
 
 def _section(table: Table, records: Records, profile: Profile, out: Path) -> Section:

@@ -39,12 +39,21 @@ _ELSEWHERE = {"4": "cost", "5": "surfaces", "8": "table5", "10": "rebuttal-trans
 
 @dataclass(frozen=True)
 class Claim:
-    """A row of the claims: where its numbers are (an anchor), its verdict and its kind."""
+    """A row of the claims.
+
+    Attributes:
+        label, text, rule, evidence: as the table of claims has them.
+        verdict: in words, and ``doubt``: what the positive control takes from it.
+        kind, sign: of the verdict, for colour and without colour.
+        anchor: of the page's part that has its numbers.
+        of_paper: whether the paper makes it.
+    """
 
     label: str
     text: str
     rule: str
     verdict: str
+    doubt: str
     evidence: str
     kind: str
     sign: str
@@ -62,14 +71,17 @@ def claims(profile: Profile, records: Records) -> list[Claim]:
         kind, sign = next((k for v, k in _KINDS.items() if said.startswith(v)), ("none", "–"))
         anchor = anchors.get(label, "theory")
         of_paper = label[0].isdigit()
-        found.append(Claim(label, text, rule, said, evidence, kind, sign, anchor, of_paper))
+        verdict, _, doubt = said.rstrip(")").partition(" (")
+        found.append(
+            Claim(label, text, rule, verdict, doubt, evidence, kind, sign, anchor, of_paper)
+        )
     return sorted(found, key=lambda claim: not claim.of_paper)
 
 
 def tally(found: Sequence[Claim]) -> list[tuple[str, str, int]]:
     """How many of the paper's claims have which verdict: (kind, verdict, count)."""
-    plain = ((c.kind, c.verdict.split(" (")[0]) for c in found if c.of_paper)
-    return [(kind, verdict, n) for (kind, verdict), n in Counter(plain).most_common()]
+    counted = Counter((c.kind, c.verdict) for c in found if c.of_paper)
+    return [(kind, verdict, n) for (kind, verdict), n in counted.most_common()]
 
 
 def facts(profile: Profile, used: Sequence[Record]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from paper_repro.config import RunConfig
 from paper_repro.experiment.measures import Measures
 from paper_repro.experiment.profiles import Profile
 from paper_repro.experiment.records import Record, Records
@@ -29,7 +30,7 @@ class Once(Records):
         super().__init__(folder)
         self._read: dict[Path, Record | None] = {}
 
-    def get(self, config) -> Record | None:  # type: ignore[no-untyped-def]
+    def get(self, config: RunConfig) -> Record | None:
         path = self.path(config)
         if path not in self._read:
             self._read[path] = super().get(config)
@@ -60,7 +61,7 @@ class Run:
     """One run behind a number.
 
     Attributes:
-        arm: of a difference, which side; empty for a cell.
+        arm: of a difference, its optimizer; empty for a cell.
         seed: of the run.
         measured: in words: the number, or the record's status.
         record: link to it.
@@ -150,15 +151,15 @@ class _Show:
 
     def _runs(self, entry: Cell | Delta | MeanDelta | Interaction) -> Iterator[Run]:
         if isinstance(entry, Cell):
-            yield from self._cell("", entry)
+            yield from self._cell(entry)
         elif isinstance(entry, Delta):
-            yield from self._cell("with", entry.treatment)
-            yield from self._cell(self.table.baseline, entry.baseline)
+            yield from self._cell(entry.treatment, named=True)
+            yield from self._cell(entry.baseline, named=True)
         elif isinstance(entry, Interaction):
             yield from self._runs(entry.first)
             yield from self._runs(entry.second)
 
-    def _cell(self, arm: str, cell: Cell) -> Iterator[Run]:
+    def _cell(self, cell: Cell, named: bool = False) -> Iterator[Run]:
         measures = Measures(self.records.folder)
         for config in cell.runs:
             record = self.records.get(config)
@@ -174,4 +175,5 @@ class _Show:
             said = "not measured" if record.status == "finished" else record.status
             if read is not None:
                 said = f"{read:.{cell.digits}f}"
+            arm = config.optimizer.name if named else ""
             yield Run(arm, config.seed, said, relative(path, self.page), command(path), link)
