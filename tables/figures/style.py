@@ -76,35 +76,43 @@ def description(drawn: Any) -> str:
     return str(drawn.get_label() or drawn.get_suptitle())
 
 
-def _warned(drawn: Any, profile: Profile) -> None:
+def _warned(drawn: Any, profile: Profile | None) -> None:
     """Write below what the profile's numbers are not; a figure travels without its page."""
     import textwrap
 
+    said_of = cautions(profile) if profile is not None else ()
     width = int(drawn.get_figwidth() * _PER_INCH)
-    lines = [line for said in cautions(profile) for line in textwrap.wrap(said, width)]
+    lines = [line for said in said_of for line in textwrap.wrap(said, width)]
     if lines:
         drawn.supxlabel("\n".join(lines), fontsize=8)
 
 
-def svg(drawn: Any, profile: Profile) -> bytes:
+def svg(drawn: Any, profile: Profile | None) -> bytes:
     """The figure as SVG with its description, warning where the profile calls for it."""
     return _bytes(drawn, profile, "svg", {"Date": None, "Description": description(drawn)})
 
 
-def png(drawn: Any, profile: Profile) -> bytes:
+def png(drawn: Any, profile: Profile | None) -> bytes:
     """The same as PNG."""
     return _bytes(drawn, profile, "png", {"Software": None, "Description": description(drawn)})
 
 
-def _bytes(drawn: Any, profile: Profile, form: str, metadata: dict[str, Any]) -> bytes:
+def _bytes(drawn: Any, profile: Profile | None, form: str, metadata: dict[str, Any]) -> bytes:
     _warned(drawn, profile)
     held = io.BytesIO()
     drawn.savefig(held, format=form, dpi=_DPI, metadata=metadata)
     return held.getvalue()
 
 
-def save(drawn: Any, name: str, profile: Profile, folder: Path) -> list[Path]:
-    """Write ``<name>.png`` and ``<name>.svg``; where the profile is no evidence, it says so."""
+def save(drawn: Any, name: str, profile: Profile | None, folder: Path) -> list[Path]:
+    """Write ``<name>.png`` and ``<name>.svg``, with what is to be known of the profile, if of one.
+
+    Args:
+        drawn: the figure.
+        name: of the files.
+        profile: whose records it shows; None for what is drawn from no record.
+        folder: where to.
+    """
     paths = []
     for form in (png, svg):
         path = folder / f"{name}.{form.__name__}"
