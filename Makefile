@@ -27,7 +27,7 @@ TABLES := table1 tableA1 table2 table3 table4 table5 table6
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test-clients tables $(TABLES) flops ablation-sam ablation-ratio ablation-lrr ablation-sweep ablation-rho \
-  ablation-released ablation-noise ablation-precision ablation-weight-decay rebuttal-translation ablation-translation-rho control pilot figures claims claims-study theory bench \
+  ablation-released ablation-noise ablation-precision ablation-weight-decay rebuttal-translation ablation-translation-rho control pilot figures report pictures claims claims-study theory bench \
   status test test-all test-native lint format clean
 
 help: ## List the targets
@@ -129,8 +129,14 @@ ablation-translation-rho: $(READY) ## S2-SAM's radius around Adam, chosen on val
 control: $(READY) ## Positive control: does SAM beat SGD at this size at all?
 	$(call sweep,$@)
 
-figures: $(READY) ## Figures 1 and 3: loss surfaces with Ra, sharpness and Hessian spectra, as PNG and SVG
+figures: $(READY) ## Figures 1 and 3 (loss surfaces, sharpness, spectra) and the plots of all records
 	$(call measured,surfaces,tables.figures)
+
+report: $(READY) ## One HTML page of all that the records say, and a PDF where a browser is (trains nothing)
+	@$(RUN) -m tables.report --profile $(PROFILE)
+
+pictures: $(READY) ## The README's pictures, docs/*.svg and *.png, from the records (PROFILE=cpu unless named)
+	@$(RUN) -m tables.pictures $(if $(filter-out smoke,$(PROFILE)),--profile $(PROFILE))
 
 claims: $(READY) ## The paper's claims and what the records so far say of each (trains nothing)
 	@$(RUN) -m paper_repro table $@ --profile $(PROFILE)

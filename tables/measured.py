@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from paper_repro.errors import UserError
 from tables.inference.reading import NOT_MEASURED, Finding
 from tables.inference.rules import FAILS, HOLDS, UNDECIDED
 
-__all__ = ["SAME", "TWICE", "cost", "theory"]
+__all__ = ["SAME", "TWICE", "cost", "theory", "theory_rows"]
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
 #: Time of a step over SGD's up to which S2-SAM's is called the same, and from which SAM's is
@@ -44,23 +45,36 @@ def cost() -> Finding:
     return Finding(HOLDS if all(enough) else FAILS, "; ".join(found))
 
 
-def theory() -> Finding:
-    """The verdicts of the committed theory report on the printed statements."""
+def theory_rows(wanted: Sequence[str]) -> dict[str, list[str]]:
+    """The committed theory report's verdicts: by statement, the cells of its row.
+
+    Verdict, what refutes it, comparisons that hold, are violated and inconclusive, the largest
+    ratio, and n.
+
+    Raises:
+        UserError: one of those wanted has none.
+    """
     path = _CHECKOUT / "theory" / "report.md"
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in path.read_text(encoding="utf-8").splitlines()
         if line.startswith("| ")
     ]
-    verdicts = {row[0]: row[1] for row in rows if row[1] in ("holds", "violated", "inconclusive")}
+    verdicts = {r[0]: r[1:] for r in rows if r[1] in ("holds", "violated", "inconclusive")}
+    missing = [name for name in wanted if name not in verdicts]
+    if missing:
+        raise UserError(f"{path} has no verdict on {missing[0]}; make it anew with `make theory`")
+    return verdicts
+
+
+def theory() -> Finding:
+    """The verdicts of the committed theory report on the printed statements."""
     wanted = {
         "Lemma 1": "lemma1_equal_printed",
         "Theorem 1": "theorem1_printed",
         "its appendix form": "theorem1_appendix_printed",
     }
-    missing = [name for name in wanted.values() if name not in verdicts]
-    if missing:
-        raise UserError(f"{path} has no verdict on {missing[0]}; make it anew with `make theory`")
+    verdicts = {name: row[0] for name, row in theory_rows(list(wanted.values())).items()}
     said = {label: verdicts[name] for label, name in wanted.items()}
     evidence = "as printed: " + ", ".join(f"{label} {verdict}" for label, verdict in said.items())
     corrected = [verdict for name, verdict in verdicts.items() if "printed" not in name]

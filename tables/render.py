@@ -15,7 +15,7 @@ from tables.state import state
 from tables.stats import Summary, summarise
 from tables.tidy import runs_csv
 
-__all__ = ["csv", "latex", "markdown", "write"]
+__all__ = ["csv", "latex", "markdown", "notes", "text", "write"]
 
 _WARNING = (
     "**Not evidence.** The {name} profile shows that the pipeline works ({about}). "
@@ -137,6 +137,11 @@ def markdown(table: Table, records: Records, profile: Profile) -> str:
     notes = [*_legend(table, profile), *table.notes, *state(table, records)]
     parts += ["## Notes", "\n".join(f"- {note}" for note in notes)]
     return "\n\n".join(parts) + "\n"
+
+
+def notes(table: Table, records: Records, profile: Profile) -> list[str]:
+    """How to read a table, what to know of its numbers, and what there is of it."""
+    return [*_legend(table, profile), *table.notes, *_state(table, records)]
 
 
 def _grid_table(table: Table, grid: list[list[str]]) -> str:

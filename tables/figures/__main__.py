@@ -29,9 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = options.results / size.name / "figures"
         drawn = 0
         for family in options.names or FIGURES:
+            before = drawn
             for name, figure in FIGURES.build(Spec(family), profile=size, records=records):
                 print("written: " + ", ".join(map(str, save(figure, name, size, folder))))
                 drawn += 1
+            if drawn == before:
+                print(f"{family}: nothing measured yet to draw")
     except UserError as error:
         print(f"paper_repro: {error}", file=sys.stderr)
         return 2
