@@ -141,7 +141,7 @@ def markdown(table: Table, records: Records, profile: Profile) -> str:
 
 def notes(table: Table, records: Records, profile: Profile) -> list[str]:
     """How to read a table, what to know of its numbers, and what there is of it."""
-    return [*_legend(table, profile), *table.notes, *_state(table, records)]
+    return [*_legend(table, profile), *table.notes, *state(table, records)]
 
 
 def _grid_table(table: Table, grid: list[list[str]]) -> str:
