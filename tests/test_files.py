@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 import os
@@ -31,10 +32,10 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monke
     write_text(path, "old")
 
     def full(source, target):
-        raise OSError("no space left")
+        raise OSError(errno.ENOSPC, "no space left")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(OSError, match="no space left"):
         write_text(path, "new")
     assert path.read_text() == "old" and names(path.parent) == ["a.txt"]
 

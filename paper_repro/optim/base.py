@@ -39,10 +39,12 @@ class GradientMasks(Protocol):
     """As much of the masks that a model trains under as an optimizer may need to know.
 
     ``masks[name]`` is the boolean mask of the weight ``masks.weights[name]``. While ``open`` is
-    true, gradients pass unmasked; ``optimizer`` is whose state of dropped weights is zeroed.
+    true, gradients pass unmasked; ``optimizer`` is whose state of dropped weights is zeroed. While
+    ``held`` is false, nothing puts the masks on weights that an optimizer's step has moved.
     """
 
     optimizer: Optimizer | None
+    held: bool
 
     @property
     def weights(self) -> Mapping[str, Tensor]: ...

@@ -96,6 +96,8 @@ class Released(Perturbing):
     def adopt(self, masks: GradientMasks) -> None:
         """Take over from ``masks``, which else zero gradients before any optimizer sees them."""
         self.masks = masks
+        # Between its steps pruned weights lie at u, away from 0.
+        masks.held = not (self.dense_perturbation or self.mask_after_step)
         if self.mask_after_step:
             masks.optimizer = None  # a topology update leaves the momentum of dropped weights
 

@@ -120,6 +120,8 @@ class Masks:
         weights = maskable(model)
         parameters = dict(model.named_parameters())
         self.optimizer: Optimizer | None = unwrapped(optimizer)
+        #: Whether masks are put on again after steps that may move pruned weights.
+        self.held = True
         trained = None
         if self.optimizer is not None:
             trained = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
@@ -154,8 +156,7 @@ class Masks:
 
         def enforce(*_: Any) -> None:
             nonlocal first
-            # Without an optimizer of their own, masks are somebody else's to put on (Released).
-            if (always or first) and self.optimizer is not None:
+            if (always or first) and self.held:
                 self.apply()
             first = False
 

@@ -155,6 +155,7 @@ class Trainer:
         self.curve: list[dict[str, Any]] = []
         self.training_flops = 0.0
         self.dense_gradient_flops = 0.0  # of topology updates, beyond those of a sparse step
+        self._counted = 0  # updates that these are of
 
     def _base_optimizer(self) -> torch.optim.Optimizer:
         config = self.config
@@ -234,7 +235,6 @@ class Trainer:
             Diverged: the epoch's mean training loss, or the test loss, is not finite, or the
                 training loss exceeds ``HOPELESS``.
         """
-        updates_before = self._dense_gradients()
         masks_before = self.method.masks.state_dict() if self.diagnostics else {}
         self._started = time.perf_counter()
         try:
@@ -260,7 +260,7 @@ class Trainer:
         # A forward pass alone is a third of a gradient.
         work = training_flops(self.macs, densities, gradients + forwards / 3)
         self.training_flops += units * work
-        dense = self._dense_gradients() - updates_before
+        dense, self._counted = self._dense_gradients() - self._counted, self._dense_gradients()
         if dense:
             extra = dense_gradient_flops(self.macs, densities)
             self.dense_gradient_flops += dense * self.config.batch_size * extra
@@ -457,6 +457,7 @@ class Trainer:
             "curve": self.curve,
             "training_flops": self.training_flops,
             "dense_gradient_flops": self.dense_gradient_flops,
+            "dense_gradients": self._counted,
             "engine": self.engine,
             **checkpoint.save(self.net or self.model, self.optimizer, self.method),
             **({} if self.average is None else {"average": self.average.state_dict()}),
@@ -502,6 +503,7 @@ class Trainer:
         self.curve = list(curve)
         self.training_flops = state["training_flops"]
         self.dense_gradient_flops = state.get("dense_gradient_flops", 0.0)
+        self._counted = state.get("dense_gradients", self._dense_gradients())
 
     def outcome(self) -> dict[str, Any]:
         """The trained network at w: ``weights`` (the model's whole state) and boolean ``masks``.

@@ -55,7 +55,10 @@ RIGL = ("run", "--method", "rigl", "--sparsity", "0.9", "--epochs", "1")
         (("run", "--method", "nope"), "unknown sparse method 'nope'; known are chase, chex"),
         (("run", "--optimizer", "nope"), "unknown optimizer 'nope'; known are"),
         (("run", "--profile", "huge"), "unknown profile 'huge'; known are smoke, cpu, "),
-        (("run", "--dataset", "imagenet"), "nothing that stands for 'imagenet'; it has cifar10"),
+        (
+            ("run", "--profile", "cpu-bf16-12", "--dataset", "imagenet"),
+            "nothing that stands for 'imagenet'; it has cifar10",
+        ),
         (("run", "--method", "rigl", "--sparsity", "1"), "sparsity must be at least 0 and below"),
         (("run", "--method", "lt", "--sparsity", "1"), "sparsity must be at least 0 and below"),
         (("run", "--method", "set", "--sparsity", "-0.1"), "sparsity must be at least 0"),
@@ -298,7 +301,7 @@ def test_status_shows_records_tables_runs_under_way_and_failures(capsys):
     shown = capsys.readouterr().out
     lines = {line.split("  ")[0]: line.split() for line in shown.splitlines()}
     assert lines["smoke"] == ["smoke", "2", "1", "1"]
-    assert lines["table1"][:4] == ["table1", "0", "of", "96"]
+    assert lines["table1"][:4] == ["table1", "0", "of", "100"]
     interrupted = " ".join(lines[tiny(seed=7).fingerprint])
     assert f"1 of 2 epochs interrupted {tiny(seed=7)}" in interrupted
     assert "0 of ? epochs interrupted" in " ".join(lines[tiny(seed=8).fingerprint])
@@ -314,7 +317,7 @@ def test_status_counts_the_runs_of_a_table(capsys):
     place.records.write(config, "finished", made_body())
     assert status_of("status") == 0
     shown = capsys.readouterr().out
-    assert "1 of 96" in shown and "claims" not in shown  # which wants no runs of its own
+    assert "1 of 100" in shown and "claims" not in shown  # which wants no runs of its own
 
 
 def test_status_shows_the_rest_beside_a_damaged_record(capsys):
@@ -332,9 +335,11 @@ def test_table_writes_three_files_and_shows_the_first(capsys):
     assert status_of("table", "table1", "--seeds", "5", "5") == 0
     shown = capsys.readouterr().out
     folder = Path("results/smoke/tables")
-    assert {p.name for p in folder.iterdir()} == {"table1.md", "table1.tex", "table1.csv"}
+    assert {p.name for p in folder.iterdir()} == {
+        f"table1.{kind}" for kind in ("md", "tex", "csv", "runs.csv")
+    }
     assert (folder / "table1.md").read_text() in shown
-    assert "0 of 48 runs have a record" in shown  # one seed, though it was named twice
+    assert "0 of 50 runs have a record" in shown  # one seed, though it was named twice
 
 
 class Stream(io.StringIO):

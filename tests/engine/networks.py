@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from paper_repro.engine import SparseNet
-from paper_repro.models import vgg19 as vgg_module
 from paper_repro.models.resnet import ResNet
 from paper_repro.models.vgg19 import VGG
 from paper_repro.sparse import prunable
@@ -22,9 +21,8 @@ def resnet(seed=0, widths=(4, 8), depth=2):
 
 def vgg(monkeypatch, seed=0, stages=((4, 2), (8, 2), (8, 1))):
     """VGG with fewer and narrower stages."""
-    monkeypatch.setattr(vgg_module, "_STAGES", stages)
     torch.manual_seed(seed)
-    return VGG(3, CLASSES)
+    return VGG(3, CLASSES, stages)
 
 
 def masks_for(model, density=0.4, seed=0, dense=("conv1.weight", "fc.weight")):

@@ -178,10 +178,11 @@ def test_runs_before_there_was_a_choice_had_imagenets_schedule():
     old = METHODS.spec("dsr", sparsity=0.9, schedule="imagenet", period=0.008)
     assert METHODS.before("dsr") == {"schedule": "imagenet"}
     assert METHODS.spec("dsr", sparsity=0.9)["schedule"] == "cifar10"
+    model = convnet()
     method = METHODS.build(
         old,
-        model=convnet(),
-        optimizer=torch.optim.SGD([torch.zeros(1)], lr=0.1),
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
         total_steps=125_000,
     )
     assert [t + 1 for t in range(4000) if method.due(t)] == [1000, 2000, 3000, 4000]

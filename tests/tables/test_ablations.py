@@ -31,7 +31,8 @@ def test_every_table_builds_at_every_size(name: str, profile: str) -> None:
     runs = list(table.runs())
     size = PROFILES[profile]
     untranslated = "translation" in name and "wmt14" not in size.datasets
-    assert runs or name in ("claims", "pilot") or untranslated
+    absent = name in ("table2", "table3") and "imagenet" not in size.datasets
+    assert runs or name in ("claims", "flops", "pilot") or untranslated or absent
     assert len({c.fingerprint for c in runs}) == len(runs)
     of = "pilot" if name == "pilot" else size.runs_as or size.name
     assert all(c.profile == of for c in runs)

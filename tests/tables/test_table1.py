@@ -50,7 +50,7 @@ def test_a_cells_runs_are_what_its_labels_say(name):
                 assert f"{config.sparsity:.0%}" == header.split()[-1]
                 assert config.optimizer.name == ("sgd" if row.labels[1] == "SGD" else "s2sam")
                 if row.labels[1] == "S2-SAM":
-                    assert config.optimizer["rho"] == 0.05
+                    assert config.optimizer["rho"] == (0.1 if name == "cpu" else 0.05)
                 assert config.method.get("distribution", "uniform") == "uniform"
 
 
