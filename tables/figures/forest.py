@@ -120,8 +120,8 @@ def _interval(effect: Effect) -> tuple[float, float]:
 
 def _dots(effect: Effect, profile: Profile) -> list[float]:
     """Whatever else than the interval the axis must hold."""
-    published = profile.evidence and effect.published is not None
-    return [*effect.gains.values(), *([effect.published] if published else [])]
+    known = effect.published if profile.evidence else None
+    return [*effect.gains.values(), *([] if known is None else [known])]
 
 
 def _line(axes: Any, y: int, line: _Line, evidence: bool) -> None:
@@ -166,7 +166,7 @@ def _line(axes: Any, y: int, line: _Line, evidence: bool) -> None:
 def _legend(axes: Any, df: int, published: bool) -> None:
     from matplotlib.lines import Line2D
 
-    def mark(marker: str, colour: str, label: str, size: float = 4.5, line: str = "") -> Any:
+    def mark(marker: str, colour: str, label: str, size: float = 4.5, line: Any = "") -> Any:
         return Line2D(
             [], [], marker=marker, color=colour, linestyle=line, markersize=size, label=label
         )

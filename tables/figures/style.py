@@ -20,6 +20,7 @@ __all__ = [
     "SURFACE",
     "WIDTH",
     "described",
+    "description",
     "figure",
     "png",
     "save",

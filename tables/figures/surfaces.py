@@ -12,7 +12,7 @@ from paper_repro.experiment.profiles import Profile
 from paper_repro.experiment.records import Records
 from tables.compare import DATASET_LABELS
 from tables.figures import FIGURES
-from tables.figures.style import COLOURS, CONTOUR, LINES, SURFACE, figure
+from tables.figures.style import COLOURS, CONTOUR, LINES, SURFACE, described, figure
 from tables.surfaces import LABELS, SPARSITIES, size_of, trained
 
 __all__ = ["draw"]
@@ -34,11 +34,17 @@ def draw(profile: Profile, records: Records) -> Iterator[tuple[str, Any]]:
         name = label.split("(")[0].lower()
         found = _panels(profile, records, label, "surface")
         if any(found.values()):
-            yield f"surface-{name}", _surfaces(profile, label, found, flat=False)
-            yield f"contour-{name}", _surfaces(profile, label, found, flat=True)
+            yield f"surface-{name}", _in_words(_surfaces(profile, label, found, flat=False))
+            yield f"contour-{name}", _in_words(_surfaces(profile, label, found, flat=True))
         found = _panels(profile, records, label, "spectrum")
         if any(found.values()):
-            yield f"spectrum-{name}", _spectra(profile, label, found)
+            yield f"spectrum-{name}", _in_words(_spectra(profile, label, found))
+
+
+def _in_words(drawn: Any) -> Any:
+    """The figure with its title and its panels' as its description: they have the numbers."""
+    panels = (axes.get_title().replace("\n", " ") for axes in drawn.axes)
+    return described(drawn, f"{drawn.get_suptitle()}. {'; '.join(panels)}.")
 
 
 def _panels(profile: Profile, records: Records, label: str, measure: str) -> Panels:

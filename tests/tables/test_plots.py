@@ -21,7 +21,7 @@ from tables.figures.forest import differences
 from tables.figures.style import svg
 
 CPU, SMOKE, PAPER = profile("cpu"), profile("smoke"), profile("paper")
-PLOTS = ("cost", "curves", "forest", "sparsity")
+PLOTS = ("cost", "curves", "densities", "diagnostics", "forest", "sparsity")
 
 
 def fill(folder, table, size, keep=lambda config: True):
@@ -154,3 +154,30 @@ def test_cautions_follow_from_what_a_profile_is():
     assert "40% of the training labels of CIFAR-10 and CIFAR-100 are another class's" in wrong
     (coarse,) = cautions(profile("cpu-bf16-12"))
     assert "bfloat16 (CIFAR-10)" in coarse
+
+
+def test_diagnostics_are_of_the_runs_that_have_them(tmp_path):
+    records = fill(tmp_path, "control", CPU)
+    assert drawn("diagnostics", CPU, records) == {}
+    config = next(c for c in TABLES.build(Spec("control"), profile=CPU).runs() if c.sparsity == 0.9)
+    body = records.get(config).body
+    for line, churn in zip(body["curve"], (0.25, 0.125), strict=True):
+        line["diagnostics"] = {"churn": churn, "cosine": None}
+    records.write(config, "finished", body)
+    figure = drawn("diagnostics", CPU, records)["diagnostics-mest"]
+    (axes,) = figure.axes  # no cosine, no panel
+    (line,) = axes.lines
+    assert list(line.get_ydata()) == [0.25, 0.125] and "Runs: SGD 1." in figure.get_label()
+
+
+def test_densities_are_means_over_seeds_by_layer(tmp_path):
+    records = fill(tmp_path, "control", CPU)
+    assert drawn("densities", CPU, records) == {}
+    for config in TABLES.build(Spec("control"), profile=CPU).runs():
+        if config.optimizer.name == "sgd":
+            body = records.get(config).body
+            body["layer_densities"] = {"a": 0.1 * config.seed, "b": 0.5}
+            records.write(config, "finished", body)
+    axes = drawn("densities", CPU, records)["densities"].axes[0]
+    assert list(axes.lines[0].get_ydata()) == pytest.approx([0.2, 0.5])
+    assert axes.get_title() == "MEST(EM)"

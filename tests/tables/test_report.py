@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import itertools
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,7 +20,7 @@ from tables.report import sections
 from tables.report.__main__ import main
 from tables.report.browser import browser, print_page
 from tables.report.page import page
-from tables.report.shown import make
+from tables.report.shown import make, relative
 from tables.report.theory import judged, mathml
 
 CPU, SMOKE = profile("cpu"), profile("smoke")
@@ -110,6 +111,15 @@ def test_every_number_leads_to_its_record_and_the_command_that_makes_it(written,
         assert f"run --from-record {written.parent / name}" in parsed.words
 
 
+def test_links_hold_for_records_of_a_profile_that_was_renamed(tmp_path):
+    """Those lie in another profile's folder, and the page in its own."""
+    size = profile("cpu-bf16-12")
+    config = next(iter(TABLES.build(Spec("control"), profile=size).runs()))
+    records, out = Records(tmp_path), tmp_path / size.name / "report.html"
+    link = relative(records.path(config), out)
+    assert link == f"../cpu/{config.fingerprint}.json"
+
+
 def test_links_within_the_page_lead_somewhere(parsed):
     ids = {attrs["id"] for _, attrs in parsed.elements if "id" in attrs}
     assert len(ids) == sum("id" in attrs for _, attrs in parsed.elements)
@@ -192,8 +202,12 @@ def test_the_text_beside_the_templates_has_both_parts():
 
 
 def test_costs_are_the_committed_measurements():
-    rows = {c.arithmetic: c for c in sections.costs()}
-    assert rows["float32"].n == "60" and rows["float32"].ratios[0].startswith("1.005 (0.974 to")
+    measured = json.loads((CHECKOUT / "benchmarks" / "results-cpu.json").read_text())
+    rows = {c.arithmetic: c for c in sections.costs() if c.source.endswith("results-cpu.json")}
+    for arithmetic, row in rows.items():
+        ratio = measured[f"step {arithmetic}"]["step_ratio"]["sam/sgd"]
+        assert row.n == str(ratio["n"]) and row.ratios[1].startswith(f"{ratio['median']:.3f} (")
+    assert {"float32", "bf16"} <= set(rows)
 
 
 @pytest.fixture(scope="module")
