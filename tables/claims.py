@@ -18,7 +18,13 @@ from tables.parts import CONTROL, PARTS, Part, with_looks
 __all__ = ["OTHERS", "claims", "judge_all", "rule_in_words"]
 
 _ABSENT = "–"
-_NO_EXPERIMENT = Finding(NOT_MEASURED, "no experiment here yet")
+
+
+def _unjudged(tables: str) -> Callable[[], Finding]:
+    """What is measured by tables or figures, and judged by no rule yet."""
+    finding = Finding(NOT_MEASURED, f"no rule judges it yet; the numbers are those of {tables}")
+    return lambda: finding
+
 
 #: Claims that no difference of runs judges: number, text, rule, and what finds the verdict.
 OTHERS: tuple[tuple[str, str, str, Callable[[], Finding]], ...] = (
@@ -33,19 +39,19 @@ OTHERS: tuple[tuple[str, str, str, Callable[[], Finding]], ...] = (
         "5",
         "Ra rises with sparsity, S2-SAM lowers it (Figures 1, 3)",
         _ABSENT,
-        lambda: _NO_EXPERIMENT,
+        _unjudged("`surfaces`"),
     ),
     (
         "8",
         "S2-SAM improves robustness to corruptions (Table 5)",
         _ABSENT,
-        lambda: _NO_EXPERIMENT,
+        _unjudged("`table5`"),
     ),
     (
         "10",
         "It carries over to translation and structured sparsity (R5, Table 3)",
         _ABSENT,
-        lambda: _NO_EXPERIMENT,
+        _unjudged("`rebuttal-translation` and `table3`"),
     ),
     (
         "11",
