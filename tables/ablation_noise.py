@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from paper_repro.experiment.profiles import Profile
-from paper_repro.optim import OPTIMIZERS
 from tables import TABLES
 from tables.base import Delta, Row, Table
-from tables.compare import Experiment, cell
+from tables.compare import Experiment, cell, contenders
 
 __all__ = ["NOISES", "ablation_noise"]
 
@@ -19,12 +18,7 @@ NOISES = (0.0, 0.2, 0.4, 0.6)
 def ablation_noise(profile: Profile) -> Table:
     """SGD, SAM and S2-SAM with MEST(EM) at 90 % over fractions of wrong labels."""
     experiment = Experiment(profile.method("mest", sparsity=SPARSITY))
-    rho = profile.rho("cifar10")
-    optimizers = {
-        "SGD": OPTIMIZERS.spec("sgd"),
-        "SAM": OPTIMIZERS.spec("sam", rho=rho),
-        "S2-SAM": OPTIMIZERS.spec("s2sam", rho=rho),
-    }
+    optimizers = contenders(profile)
     columns = [
         {
             name: cell(profile, experiment, optimizer, label_noise=noise)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from paper_repro.config import PRECISIONS
 from paper_repro.experiment.profiles import Profile
 from paper_repro.experiment.records import Record
-from paper_repro.optim import OPTIMIZERS
 from tables import TABLES
 from tables.base import Cell, Delta, Row, Table, best_accuracy
-from tables.compare import Experiment, cell
+from tables.compare import Experiment, cell, contenders
 
 __all__ = ["ablation_precision"]
 
@@ -24,12 +23,7 @@ def speed(record: Record) -> float | None:
 def ablation_precision(profile: Profile) -> Table:
     """SGD, SAM and S2-SAM with MEST(EM) at 90 % in each precision, on the same seeds."""
     experiment = Experiment(profile.method("mest", sparsity=SPARSITY))
-    rho = profile.rho("cifar10")
-    optimizers = {
-        "SGD": OPTIMIZERS.spec("sgd"),
-        "SAM": OPTIMIZERS.spec("sam", rho=rho),
-        "S2-SAM": OPTIMIZERS.spec("s2sam", rho=rho),
-    }
+    optimizers = contenders(profile)
     none = Delta(Cell(), Cell())
     rows = []
     for precision in PRECISIONS:

@@ -18,6 +18,7 @@ __all__ = [
     "Experiment",
     "cell",
     "compare",
+    "contenders",
     "data_label",
     "model_label",
     "setting",
@@ -126,6 +127,16 @@ def cell(
         for seed in profile.seeds
     )
     return Cell(tuple(runs), published)
+
+
+def contenders(profile: Profile, dataset: str = "cifar10") -> dict[str, Spec]:
+    """SGD, SAM and S2-SAM, the latter two at the profile's radius on the paper's ``dataset``."""
+    rho = profile.rho(dataset)
+    return {
+        "SGD": OPTIMIZERS.spec("sgd"),
+        "SAM": OPTIMIZERS.spec("sam", rho=rho),
+        "S2-SAM": OPTIMIZERS.spec("s2sam", rho=rho),
+    }
 
 
 def compare(profile: Profile, label: str, experiments: Sequence[Experiment]) -> tuple[Row, ...]:

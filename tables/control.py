@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from paper_repro.experiment.profiles import Profile
-from paper_repro.optim import OPTIMIZERS
 from tables import TABLES
 from tables.base import Cell, Delta, Row, Table, best_accuracy
-from tables.compare import Experiment, cell
+from tables.compare import Experiment, cell, contenders
 from tables.published import R2_RESNET32, R6_MEST_EM
 
 __all__ = ["SPARSITIES", "control"]
@@ -18,12 +17,7 @@ SPARSITIES = (0.0, 0.9)
 @TABLES.register("control")
 def control(profile: Profile) -> Table:
     """SGD, SAM and S2-SAM, dense and with MEST(EM) at 90 %."""
-    rho = profile.rho("cifar10")
-    optimizers = {
-        "SGD": OPTIMIZERS.spec("sgd"),
-        "SAM": OPTIMIZERS.spec("sam", rho=rho),
-        "S2-SAM": OPTIMIZERS.spec("s2sam", rho=rho),
-    }
+    optimizers = contenders(profile)
     rows = []
     for sparsity in SPARSITIES:
         method = profile.method("mest", sparsity=sparsity) if sparsity else profile.method("dense")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from paper_repro.experiment.profiles import Profile
 from paper_repro.experiment.records import Record
-from paper_repro.optim import OPTIMIZERS
 from tables import TABLES
 from tables.ablation_released import released
 from tables.ablation_sam import gradients, speed
 from tables.base import Cell, Delta, Row, Table, best_accuracy
-from tables.compare import DATASET_LABELS, Experiment, cell
+from tables.compare import DATASET_LABELS, Experiment, cell, contenders
 from tables.published import R6_MEST_EM
 from tables.table1 import METHOD_LABELS, method_spec
 
@@ -34,12 +33,9 @@ def skips_zeros(record: Record) -> float | None:
 @TABLES.register("table4")
 def table4(profile: Profile) -> Table:
     """Four rows for each of the paper's three methods, on CIFAR-10."""
-    rho = profile.rho("cifar10")
     optimizers = {
-        "SGD": OPTIMIZERS.spec("sgd"),
-        "SAM": OPTIMIZERS.spec("sam", rho=rho),
-        "S2-SAM": OPTIMIZERS.spec("s2sam", rho=rho),
-        DENSE: released(rho, dense_perturbation=True),
+        **contenders(profile),
+        DENSE: released(profile.rho("cifar10"), dense_perturbation=True),
     }
     data = DATASET_LABELS[profile.datasets["cifar10"]]
     published = dict(zip(("SGD", "S2-SAM"), R6_MEST_EM[SPARSITY], strict=True))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from paper_repro.experiment.profiles import Profile
-from paper_repro.optim import OPTIMIZERS
 from tables import TABLES
 from tables.base import Cell, Delta, Row, Table, best_accuracy
-from tables.compare import Experiment, cell, data_label, model_label, setting
+from tables.compare import Experiment, cell, contenders, data_label, model_label, setting
 from tables.published import R2_OTHERS, R2_RESNET32
 
 __all__ = ["table6"]
@@ -28,12 +27,8 @@ def table6(profile: Profile) -> Table:
     published = {"resnet32x2": R2_RESNET32, **R2_OTHERS}
     rows = []
     for dataset, model in NETWORKS:
-        rho = profile.rho(dataset)
-        optimizers = {
-            "SGD": OPTIMIZERS.spec("sgd"),
-            "S2-SAM": OPTIMIZERS.spec("s2sam", rho=rho),
-            "SAM": OPTIMIZERS.spec("sam", rho=rho),
-        }
+        three = contenders(profile, dataset)
+        optimizers = {name: three[name] for name in ("SGD", "S2-SAM", "SAM")}  # as R2 has them
         known = dict(zip(optimizers, published[model], strict=True))
         experiment = Experiment(profile.method("dense"), dataset, model)
         cells = {name: cell(profile, experiment, o) for name, o in optimizers.items()}

@@ -10,18 +10,24 @@ from paper_repro.cli import measure
 from paper_repro.cli.campaign import add_commands, path
 from paper_repro.config import PRECISIONS
 from paper_repro.engine import ENGINES
+from paper_repro.errors import UserError
 from paper_repro.experiment.profiles import PROFILES
 from paper_repro.models import MODELS
 from paper_repro.models.init import INITS
 from paper_repro.optim import OPTIMIZERS
+from paper_repro.registry import Scalar
 from paper_repro.sparse import METHODS
 
-__all__ = ["WHAT_A_RUN_IS", "parser"]
+__all__ = ["SETTINGS", "WHAT_A_RUN_IS", "assignment", "parser"]
+
+#: Arguments of `run` that win over the profile's fields of the same name.
+SETTINGS = ("epochs", "precision", "train_size", "init", "rho_start", "label_noise")
 
 #: Arguments of `run` that are part of the run's config.
 WHAT_A_RUN_IS = (
-    *("profile", "method", "sparsity", "optimizer", "dataset", "seed", "epochs", "multiplier"),
-    *("model", "precision", "train_size", "init", "rho_start", "option"),
+    *("profile", "method", "sparsity", "optimizer", "dataset", "seed", "multiplier", "model"),
+    *SETTINGS,
+    "option",
 )
 
 
@@ -168,3 +174,16 @@ def parser() -> argparse.ArgumentParser:
     measure.add_command(commands, folders, sized)
     add_commands(commands, folders, sized, training)
     return top
+
+
+def assignment(text: str) -> tuple[str, Scalar]:
+    """Name and value of an option ``name=value``: a number, true, false, none or a word."""
+    name, sign, value = text.partition("=")
+    if not (name and sign):
+        raise UserError(f"an option is written name=value, not {text!r}")
+    for convert in (int, float):
+        try:
+            return name, convert(value)
+        except ValueError:
+            continue
+    return name, {"true": True, "false": False, "none": None}.get(value.lower(), value)

@@ -13,13 +13,29 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["cached", "cached_as", "key", "locked", "user_cache"]
+from paper_repro.errors import UserError
+
+__all__ = ["cached", "cached_as", "given_folder", "key", "locked", "user_cache"]
 
 _log = logging.getLogger(__name__)
 _FORMAT = 1  # raise it whenever the decoded arrays of the same source would come out differently
 _NAMES = "__names__"
 
 Arrays = Mapping[str, np.ndarray]
+
+
+def given_folder(root: Path | None) -> Path | None:
+    """The folder with data that the user names: ``root``, else ``PAPER_REPRO_DATA``; None if none.
+
+    Raises:
+        UserError: it is no folder.
+    """
+    named = root or os.environ.get("PAPER_REPRO_DATA")
+    given = Path(named).expanduser() if named else None
+    if given is not None and not given.is_dir():
+        origin = "" if root else " (from PAPER_REPRO_DATA)"
+        raise UserError(f"the data folder {given}{origin} does not exist or is no folder")
+    return given
 
 
 def user_cache() -> Path:

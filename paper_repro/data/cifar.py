@@ -6,7 +6,6 @@ pickles in torchvision's layout; where neither is found torchvision downloads th
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import torch
 
 from paper_repro.data import DATASETS, download, parquet, pickles
 from paper_repro.data.base import Dataset, Split
-from paper_repro.data.cache import cached, user_cache
+from paper_repro.data.cache import cached, given_folder, user_cache
 from paper_repro.errors import UserError
 
 __all__ = ["cifar10", "cifar100"]
@@ -75,11 +74,7 @@ def cifar100(root: Path | None, cache: Path | None) -> Dataset:
 
 
 def _load(kind: _Cifar, root: Path | None, cache: Path | None) -> Dataset:
-    named = root or os.environ.get("PAPER_REPRO_DATA")
-    given = Path(named).expanduser() if named else None
-    if given is not None and not given.is_dir():
-        origin = "" if root else " (from PAPER_REPRO_DATA)"
-        raise UserError(f"the data folder {given}{origin} does not exist or is no folder")
+    given = given_folder(root)
     kept = user_cache()
     decoded = cache or kept / "decoded"
     for folder in (given, kept):

@@ -7,14 +7,13 @@ images here are the official validation images; those of the official test have 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from paper_repro.data import DATASETS, packed, parquet, tree
-from paper_repro.data.cache import user_cache
+from paper_repro.data.cache import given_folder, user_cache
 from paper_repro.data.pictures import Pictures, check_whole
 from paper_repro.data.streamed import StreamedDataset
 from paper_repro.errors import UserError
@@ -82,11 +81,7 @@ def find(
     Raises:
         UserError: it is not there, incomplete or damaged.
     """
-    named = root or os.environ.get("PAPER_REPRO_DATA")
-    given = Path(named).expanduser() if named else None
-    if given is not None and not given.is_dir():
-        origin = "" if root else " (from PAPER_REPRO_DATA)"
-        raise UserError(f"the data folder {given}{origin} does not exist or is no folder")
+    given = given_folder(root)
     kept = user_cache()
     for folder in (given, kept):
         for place in _places(kind, folder) if folder is not None else ():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from paper_repro.data.bpe import BPE
-from paper_repro.data.cache import cached, user_cache
+from paper_repro.data.cache import cached, given_folder, user_cache
 from paper_repro.data.pairs import PairDataset, PairSplit, Sentences
 from paper_repro.data.parquet import shards
 from paper_repro.errors import UserError
@@ -34,11 +33,7 @@ def find(name: str, folders: Sequence[str], root: Path | None, hint: str) -> Pat
     Raises:
         UserError: it is not there, or incomplete; ``hint`` says where it can be had.
     """
-    named = root or os.environ.get("PAPER_REPRO_DATA")
-    given = Path(named).expanduser() if named else None
-    if given is not None and not given.is_dir():
-        origin = "" if root else " (from PAPER_REPRO_DATA)"
-        raise UserError(f"the data folder {given}{origin} does not exist or is no folder")
+    given = given_folder(root)
     places = [p for p in (given, user_cache()) if p is not None]
     for place in places:
         for folder in (*(place / below for below in folders), place):

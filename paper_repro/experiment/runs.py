@@ -7,14 +7,9 @@ import errno
 import functools
 import gc
 import json
-import math
-import resource
-import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +19,10 @@ from paper_repro import data as datasets
 from paper_repro.config import RunConfig
 from paper_repro.engine.build import best, library
 from paper_repro.errors import UserError
+from paper_repro.experiment.outcome import outcome
 from paper_repro.experiment.provenance import environment
-from paper_repro.experiment.records import Record, Records
+from paper_repro.experiment.records import Record
+from paper_repro.experiment.workplace import Workplace
 from paper_repro.files import (
     Busy,
     clear_leftovers,
@@ -36,10 +33,7 @@ from paper_repro.files import (
     write_json,
     write_text,
 )
-from paper_repro.measure.compaction import compaction
-from paper_repro.measure.flops import inference_flops
 from paper_repro.train import Diverged, Trainer
-from paper_repro.train.precision import autocast, float32_as
 from paper_repro.train.ranks import current
 
 __all__ = ["Workplace", "attempt", "data_of", "execute", "prepare", "record_failure"]
@@ -51,49 +45,6 @@ SAVED_EVERY = 600.0
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Progress = Callable[[RunConfig, int], None]
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """Where and how runs are executed. None of it changes what a run is.
-
-    Attributes:
-        data: folder with the data sets; None for ``PAPER_REPRO_DATA`` and the user's cache.
-        runs: folder for checkpoints, logs and trained weights, one folder a run.
-        results: folder for records.
-        device: to train on, e.g. ``cpu`` or ``cuda``.
-        compile: use ``torch.compile``.
-        diagnostics: measure perturbations and curvature after each epoch.
-        graph: take steps by :class:`paper_repro.train.graph.GraphedStep` where possible.
-        engine: what computes the steps: ``auto``, ``dense``, ``sparse`` or ``sparse-bf16``, see
-            :class:`paper_repro.train.Trainer`.
-        workers: processes that decode streamed images, for each training process; None for as many
-            as suit the device.
-        skip_broken: do without streamed images that cannot be decoded; else they are an error.
-    """
-
-    data: Path | None = None
-    runs: Path = Path("runs")
-    results: Path = Path("results")
-    device: str = "cpu"
-    compile: bool = False
-    diagnostics: bool = False
-    graph: bool = False
-    engine: str = "auto"
-    workers: int | None = None
-    skip_broken: bool = False
-
-    @property
-    def records(self) -> Records:
-        return Records(self.results)
-
-    def folder(self, config: RunConfig) -> Path:
-        """A run's own folder."""
-        return self.runs / config.fingerprint
-
-    def weights(self, config: RunConfig) -> Path:
-        """Where a finished run's trained network lies."""
-        return self.folder(config) / "weights.pt"
 
 
 @functools.lru_cache(maxsize=2)
@@ -283,7 +234,7 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
         record = place.records.get(config)
         if record is None or record.status == "failed":
             clear_leftovers(place.records.path(config).parent, place.records.path(config).name)
-            body = {**_measured(trainer, reason), "environment": where}
+            body = {**outcome(trainer, reason), "environment": where}
             record = place.records.write(config, status, body)
         checkpoint.unlink(missing_ok=True)
         return record
@@ -352,79 +303,3 @@ def _parent(config: RunConfig, place: Workplace, progress: Progress) -> Any:
         return left
 
     return current().first(read)
-
-
-def _measured(trainer: Trainer, reason: str | None) -> dict[str, Any]:
-    masks = trainer.method.masks
-    curve = trainer.curve
-    # Some methods are denser than asked until late in the training: their best epoch is the best
-    # of those in which the network was as sparse as in the end.
-    score, unit = trainer.task.score, trainer.task.unit
-    facts = trainer.task.facts()
-    scored = [line for line in curve if score in line]
-    final = [line[score] for line in scored if line["sparsity"] == scored[-1]["sparsity"]]
-    seconds = sum(line["seconds"] for line in curve)
-    units = len(curve) * trainer.task.units_per_epoch
-    device = trainer.device
-    if device.type == "cuda":
-        memory = {"device_peak_bytes": torch.cuda.max_memory_allocated(device)}
-    else:  # of the whole process, which may have trained other runs before
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        memory = {"process_peak_bytes": peak * (1 if sys.platform == "darwin" else 1024)}
-    return {
-        "reason": reason,
-        **({} if score == "test_accuracy" else {"score": score}),
-        **({"task_facts": facts} if facts else {}),
-        "accuracy": {
-            "last": scored[-1][score] if scored else None,
-            "best": max(final, default=None),
-        },
-        "sparsity": {
-            "asked": trainer.config.sparsity,
-            "masked_layers": masks.sparsity(),
-            "overall": masks.sparsity(overall=True),
-            "missed": trainer.method.missed(trainer.config.sparsity),
-        },
-        "layer_densities": masks.densities(),
-        "method_facts": trainer.method.facts(),
-        "flops": _flops(trainer),
-        **_compaction(trainer, reason),
-        "speed": {
-            "seconds": seconds,
-            f"{unit}_per_second": units / seconds if seconds else None,
-            # Means over the run, whose ρ may have been 0 for a part of it.
-            "gradients_per_step": _mean(curve, "gradients_per_step", trainer.cost()[0]),
-            "forwards_per_step": _mean(curve, "forwards_per_step", trainer.cost()[1]),
-        },
-        "memory": memory,
-        "parameters": sum(p.numel() for p in trainer.model.parameters()),
-        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "curve": curve,
-    }
-
-
-def _mean(curve: Sequence[Mapping[str, Any]], name: str, otherwise: float) -> float:
-    """Over the epochs, those of which a checkpoint does not say it counted with ``otherwise``."""
-    return math.fsum(line.get(name, otherwise) for line in curve) / max(1, len(curve))
-
-
-def _flops(trainer: Trainer) -> dict[str, float]:
-    """``training`` takes each epoch at its last masks; what dense gradients for topology updates
-    cost beyond that is beside it (since the first records, which do not say)."""
-    return {
-        "inference": inference_flops(trainer.macs, trainer.method.masks.densities()),
-        "inference_dense": inference_flops(trainer.macs, {}),
-        "training": trainer.training_flops,
-        "training_dense_gradients": trainer.dense_gradient_flops,
-    }
-
-
-def _compaction(trainer: Trainer, reason: str | None) -> dict[str, Any]:
-    """What a network without its removed channels gains, if the method removed some."""
-    image = trainer.task.image
-    if reason is not None or image is None or not trainer.method.structured:
-        return {}
-    how, device = trainer.arithmetic, trainer.device
-    masks, size = trainer.method.masks.state_dict(), min(64, trainer.config.batch_size)
-    with float32_as(how, device), autocast(how, device):
-        return {"compaction": compaction(trainer.model, masks, image, size)}

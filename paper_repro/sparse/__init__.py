@@ -26,6 +26,7 @@ from paper_repro.sparse.chex import CHEX  # noqa: E402
 from paper_repro.sparse.compact import compact  # noqa: E402
 from paper_repro.sparse.distribution import groups_of, layer_counts  # noqa: E402
 from paper_repro.sparse.dsr import DSR  # noqa: E402
+from paper_repro.sparse.dynamic import DynamicMethod  # noqa: E402
 from paper_repro.sparse.export import export_weights, save_weights  # noqa: E402
 from paper_repro.sparse.granet import GraNet  # noqa: E402
 from paper_repro.sparse.grasp import GraSP  # noqa: E402
@@ -37,7 +38,7 @@ from paper_repro.sparse.magnitude import Magnitude  # noqa: E402
 from paper_repro.sparse.masks import Masks  # noqa: E402
 from paper_repro.sparse.mest import MEST  # noqa: E402
 from paper_repro.sparse.mest_ems import MESTEMS  # noqa: E402
-from paper_repro.sparse.method import DynamicMethod, SparseMethod  # noqa: E402
+from paper_repro.sparse.method import SparseMethod  # noqa: E402
 from paper_repro.sparse.plan import Plan, Stage  # noqa: E402
 from paper_repro.sparse.random import Random  # noqa: E402
 from paper_repro.sparse.replicas import alone  # noqa: E402

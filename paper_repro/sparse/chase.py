@@ -14,8 +14,8 @@ from paper_repro.errors import UserError
 from paper_repro.sparse import METHODS
 from paper_repro.sparse.channels import channel_masks, removable_groups
 from paper_repro.sparse.distribution import kept_dense, layer_counts
+from paper_repro.sparse.dynamic import REGROWN_BEFORE, DynamicMethod, check_regrown
 from paper_repro.sparse.masks import Masks
-from paper_repro.sparse.method import REGROWN_BEFORE, DynamicMethod, check_regrown
 from paper_repro.sparse.select import keep_largest, keep_largest_globally
 
 __all__ = ["Chase"]

@@ -16,8 +16,8 @@ from paper_repro.optim import Perturbing, exact
 from paper_repro.sparse import METHODS
 from paper_repro.sparse.channels import ChannelGroup, channel_masks, removable_groups
 from paper_repro.sparse.distribution import check_sparsity
+from paper_repro.sparse.dynamic import DynamicMethod
 from paper_repro.sparse.masks import Masks
-from paper_repro.sparse.method import DynamicMethod
 from paper_repro.sparse.select import keep_largest, keep_largest_globally
 
 __all__ = ["CHEX", "leverage", "novelty"]

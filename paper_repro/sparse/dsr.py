@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 
 from paper_repro.errors import UserError
 from paper_repro.sparse import METHODS
+from paper_repro.sparse.dynamic import DynamicMethod
 from paper_repro.sparse.masks import Masks
-from paper_repro.sparse.method import DynamicMethod
 from paper_repro.sparse.select import keep_largest, keep_largest_globally, keep_random
 
 __all__ = ["DSR", "SCHEDULES", "apportion"]

@@ -11,9 +11,9 @@ from paper_repro.errors import UserError
 from paper_repro.registry import Spec
 from paper_repro.sparse import METHODS
 from paper_repro.sparse.distribution import check_sparsity, kept_dense, layer_counts, prunable
+from paper_repro.sparse.dynamic import DynamicMethod
 from paper_repro.sparse.itop import decayed
 from paper_repro.sparse.masks import Masks
-from paper_repro.sparse.method import DynamicMethod
 from paper_repro.sparse.plan import Plan, Stage, densities
 from paper_repro.sparse.select import keep_largest, keep_largest_globally
 

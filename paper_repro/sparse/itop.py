@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from paper_repro.errors import UserError
 from paper_repro.sparse import METHODS
-from paper_repro.sparse.method import DynamicMethod
+from paper_repro.sparse.dynamic import DynamicMethod
 from paper_repro.sparse.rigl import RigL
 from paper_repro.sparse.set import SET
 

@@ -10,8 +10,8 @@ from torch.optim import Optimizer
 from paper_repro.errors import UserError
 from paper_repro.sparse import METHODS
 from paper_repro.sparse.distribution import layer_counts, prunable
+from paper_repro.sparse.dynamic import REGROWN_BEFORE, DynamicMethod, check_regrown
 from paper_repro.sparse.masks import Masks
-from paper_repro.sparse.method import REGROWN_BEFORE, DynamicMethod, check_regrown
 from paper_repro.sparse.select import keep_largest, keep_random
 
 __all__ = ["MEST"]

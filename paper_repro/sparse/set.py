@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 
 from paper_repro.errors import UserError
 from paper_repro.sparse import METHODS
-from paper_repro.sparse.method import REGROWN_BEFORE, check_regrown
+from paper_repro.sparse.dynamic import REGROWN_BEFORE, check_regrown
 from paper_repro.sparse.rigl import RigL
 
 __all__ = ["SET"]

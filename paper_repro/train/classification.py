@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -116,9 +117,9 @@ class ImageClassification(Task):
             "official_test_accuracy": accuracy,
         }
 
+    @abstractmethod
     def scores(self, model: nn.Module, split: str) -> tuple[float, float]:
         """Mean cross-entropy (nats) and accuracy (%) on ``test`` or ``spare``, over all ranks."""
-        raise NotImplementedError
 
 
 _TEST_BATCH = 500  # images at once

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from paper_repro.optim import Closure
 from paper_repro.sparse import SparseMethod
-from paper_repro.sparse.method import DynamicMethod
+from paper_repro.sparse.dynamic import DynamicMethod
 
 __all__ = ["CAPTURABLE", "GraphedStep"]
 

@@ -16,18 +16,19 @@ from paper_repro.config import RunConfig
 from paper_repro.engine import SparseNet, attach, checkpoint, choose
 from paper_repro.errors import UserError
 from paper_repro.measure.diagnostics import churn, diagnose
-from paper_repro.measure.flops import dense_gradient_flops, training_flops
 from paper_repro.optim import OPTIMIZERS, Closure, LatePhase, Perturbing
-from paper_repro.sparse import METHODS, DynamicMethod, SparseMethod
+from paper_repro.sparse import METHODS, SparseMethod
 from paper_repro.sparse.method import BatchRequest
 from paper_repro.train import TASKS
 from paper_repro.train.averaging import Average
+from paper_repro.train.bases import base_optimizer
 from paper_repro.train.graph import CAPTURABLE, GraphedStep
 from paper_repro.train.precision import arithmetic, autocast, float32_as
 from paper_repro.train.ranks import ALONE, Ranks
 from paper_repro.train.replicas import check_divisible, join_batch_norm, replicate, replicated
 from paper_repro.train.schedule import SCHEDULES
 from paper_repro.train.task import Task
+from paper_repro.train.work import Work
 
 __all__ = ["Diverged", "Trainer"]
 
@@ -107,7 +108,7 @@ class Trainer:
         self.model = self.task.build_model()
         self.optimizer = OPTIMIZERS.build(
             config.optimizer,
-            base=self._base_optimizer(),
+            base=base_optimizer(config, self.model),
             model=self.model,
             seed=config.seed,
             total_steps=self.total_steps,
@@ -130,7 +131,7 @@ class Trainer:
             self.average = Average(
                 self.model, self.optimizer, self.method.masks, config.average, config.epochs
             )
-        self.macs = self.task.macs(self.model)
+        self.work = Work(self.task.macs(self.model), self.method)
         self._loss_sum = torch.zeros((), device=self.device)
         self._t = 0
         self._cost = [0.0, 0.0]  # of the epoch's steps: gradients, forward passes alone
@@ -153,17 +154,6 @@ class Trainer:
             )
         self.epoch = 0
         self.curve: list[dict[str, Any]] = []
-        self.training_flops = 0.0
-        self.dense_gradient_flops = 0.0  # of topology updates, beyond those of a sparse step
-        self._counted = 0  # updates that these are of
-
-    def _base_optimizer(self) -> torch.optim.Optimizer:
-        config = self.config
-        shared: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
-        if config.base == "adam":
-            betas = (config.momentum, 0.98)
-            return torch.optim.Adam(self.model.parameters(), betas=betas, eps=1e-9, **shared)
-        return torch.optim.SGD(self.model.parameters(), momentum=config.momentum, **shared)
 
     def _choose_engine(self, asked: str) -> tuple[str, str | None]:
         reason = None
@@ -255,15 +245,7 @@ class Trainer:
             raise Diverged(f"the training loss became {loss} in epoch {self.epoch + 1}")
         units = self.task.units_per_epoch
         gradients, forwards = (cost / self.steps_per_epoch for cost in self._cost)
-        # Counted at the epoch's final masks.
-        densities = self.method.masks.densities()
-        # A forward pass alone is a third of a gradient.
-        work = training_flops(self.macs, densities, gradients + forwards / 3)
-        self.training_flops += units * work
-        dense, self._counted = self._dense_gradients() - self._counted, self._dense_gradients()
-        if dense:
-            extra = dense_gradient_flops(self.macs, densities)
-            self.dense_gradient_flops += dense * self.config.batch_size * extra
+        self.work.add(units, self.config.batch_size, gradients, forwards)
         if self.average is not None:
             self.average.add(self.epoch)
         last = self.epoch + 1 == self.config.epochs
@@ -288,12 +270,6 @@ class Trainer:
             line["diagnostics"] = self._diagnose(masks_before)
         self.curve.append(line)
         return line
-
-    def _dense_gradients(self) -> int:
-        """Topology updates so far that took the gradient by all weights."""
-        method = self.method
-        dense = isinstance(method, DynamicMethod) and method.replaces_step
-        return method.updates if dense else 0  # type: ignore[attr-defined]
 
     def _broken(self) -> bool:
         """Whether the loss so far, or a weight, is not finite."""
@@ -455,9 +431,7 @@ class Trainer:
             "compiled": self.compiled,
             "epoch": self.epoch,
             "curve": self.curve,
-            "training_flops": self.training_flops,
-            "dense_gradient_flops": self.dense_gradient_flops,
-            "dense_gradients": self._counted,
+            **self.work.state_dict(),
             "engine": self.engine,
             **checkpoint.save(self.net or self.model, self.optimizer, self.method),
             **({} if self.average is None else {"average": self.average.state_dict()}),
@@ -501,9 +475,7 @@ class Trainer:
             self.average.load_state_dict(state["average"])
         self.epoch = epoch
         self.curve = list(curve)
-        self.training_flops = state["training_flops"]
-        self.dense_gradient_flops = state.get("dense_gradient_flops", 0.0)
-        self._counted = state.get("dense_gradients", self._dense_gradients())
+        self.work.load_state_dict(state)
 
     def outcome(self) -> dict[str, Any]:
         """The trained network at w: ``weights`` (the model's whole state) and boolean ``masks``.

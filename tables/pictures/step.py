@@ -91,7 +91,7 @@ def draw() -> Any:
 
 
 def _panel(axes: Any, step: Step, name: str) -> None:
-    x, y = np.meshgrid(np.linspace(-5, 2, 200), np.linspace(-2, 4, 200))
+    x, y = np.meshgrid(np.linspace(-5, 2, 50), np.linspace(-2, 4, 50))
     heights = (_H[0] * x**2 + _H[1] * y**2) / 2
     axes.contourf(x, y, heights, levels=16, cmap=CONTOUR, alpha=0.55)
     axes.contour(x, y, heights, levels=16, colors=GREY, linewidths=0.4)

@@ -13,6 +13,7 @@ from workplaces import made_body, tiny, workplace
 from paper_repro import progress
 from paper_repro.cli import arguments
 from paper_repro.cli import main as cli
+from paper_repro.cli import run as run_command
 from paper_repro.errors import UserError
 from paper_repro.experiment.runs import execute
 from paper_repro.experiment.sweep import Outcome
@@ -226,7 +227,7 @@ def test_two_runs_at_once_in_one_folder_end_with_status_2(capsys):
 
 
 def config_of(*argv):
-    return cli._config(arguments.parser().parse_args(argv))
+    return run_command._config(arguments.parser().parse_args(argv))
 
 
 def test_options_reach_the_method_and_the_optimizer():

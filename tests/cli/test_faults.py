@@ -282,4 +282,5 @@ def test_a_record_says_what_to_train_again_and_what_came_out_differently(here, c
     out = capsys.readouterr().out
     assert "It was trained again before" in out and "It came out differently." in out
     assert "the curves part in epoch 1: train_loss" in out and "torch: 1.0, and now" in out
-    assert "and so does --seed" in said(capsys, "run", "--from-record", str(path), "--seed", "3")
+    for flag, value in (("--seed", "3"), ("--label-noise", "0.4"), ("--rho-start", "0.5")):
+        assert f"and so does {flag}" in said(capsys, "run", "--from-record", str(path), flag, value)

@@ -242,3 +242,10 @@ def test_the_real_ones_by_their_registered_names(tree, tmp_path):
 
 def test_only_what_streams_gets_workers():
     assert datasets.load("digits", workers=3, skip_broken=True).classes == 10
+
+
+def test_labels_of_a_stream_are_not_made_wrong(monkeypatch, tree, tmp_path):
+    streamed = load(tree, tmp_path / "cache")
+    monkeypatch.setattr(datasets.DATASETS, "build", lambda *_, **__: streamed)
+    with pytest.raises(UserError, match="imagenet is streamed: its labels cannot be made wrong"):
+        datasets.load("imagenet", label_noise=0.1)

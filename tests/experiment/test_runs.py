@@ -1,6 +1,7 @@
 import os
 
 import pytest
+import torch
 from workplaces import (
     lottery,
     made_body,
@@ -79,6 +80,22 @@ def test_two_trainings_of_a_run_agree_bit_for_bit(tmp_path):
     for name in "ab":
         execute(tiny(), workplace(tmp_path / name))
     assert outcome(tiny(), workplace(tmp_path / "a")) == outcome(tiny(), workplace(tmp_path / "b"))
+
+
+def test_a_run_trains_on_what_its_config_says_of_the_data(tmp_path):
+    place = workplace(tmp_path)
+    right = runs.data_of(tiny(), place).train
+    noisy = runs.data_of(tiny(label_noise=0.25), place).train
+    assert int((noisy.labels != right.labels).sum()) == 24 == len(right) / 4
+    assert torch.equal(noisy.images, right.images)
+    few = runs.data_of(tiny(train_size=32, test_on="wide"), place)
+    assert len(few.train) == 32 and few.spare is not None
+    # And the trained network is another one, so that the labels reach the loss.
+    losses = [
+        execute(config, place).body["curve"][-1]["train_loss"]
+        for config in (tiny(epochs=1), tiny(epochs=1, label_noise=0.25))
+    ]
+    assert losses[0] != losses[1]
 
 
 @pytest.mark.parametrize("status", ["finished", "diverged"])

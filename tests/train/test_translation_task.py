@@ -255,7 +255,7 @@ def test_flops_are_of_a_target_token_with_its_share_of_the_source():
     assert set(macs) == {*prunable(model), "out.weight"}
     trainer = make()
     line = trainer.run_epoch()
-    assert trainer.training_flops == pytest.approx(6 * sum(macs.values()) * task.units_per_epoch)
+    assert trainer.work.training == pytest.approx(6 * sum(macs.values()) * task.units_per_epoch)
     assert line["tokens_per_second"] == pytest.approx(task.units_per_epoch / line["seconds"])
 
 

@@ -1,0 +1,54 @@
+"""Where and how runs are executed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from paper_repro.config import RunConfig
+from paper_repro.experiment.records import Records
+
+__all__ = ["Workplace"]
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where and how runs are executed. None of it changes what a run is.
+
+    Attributes:
+        data: folder with the data sets; None for ``PAPER_REPRO_DATA`` and the user's cache.
+        runs: folder for checkpoints, logs and trained weights, one folder a run.
+        results: folder for records.
+        device: to train on, e.g. ``cpu`` or ``cuda``.
+        compile: use ``torch.compile``.
+        diagnostics: measure perturbations and curvature after each epoch.
+        graph: take steps by :class:`paper_repro.train.graph.GraphedStep` where possible.
+        engine: what computes the steps: ``auto``, ``dense``, ``sparse`` or ``sparse-bf16``, see
+            :class:`paper_repro.train.Trainer`.
+        workers: processes that decode streamed images, for each training process; None for as many
+            as suit the device.
+        skip_broken: do without streamed images that cannot be decoded; else they are an error.
+    """
+
+    data: Path | None = None
+    runs: Path = Path("runs")
+    results: Path = Path("results")
+    device: str = "cpu"
+    compile: bool = False
+    diagnostics: bool = False
+    graph: bool = False
+    engine: str = "auto"
+    workers: int | None = None
+    skip_broken: bool = False
+
+    @property
+    def records(self) -> Records:
+        return Records(self.results)
+
+    def folder(self, config: RunConfig) -> Path:
+        """A run's own folder."""
+        return self.runs / config.fingerprint
+
+    def weights(self, config: RunConfig) -> Path:
+        """Where a finished run's trained network lies."""
+        return self.folder(config) / "weights.pt"
