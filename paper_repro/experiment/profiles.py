@@ -139,7 +139,7 @@ PROFILES: Mapping[str, Profile] = frozen(
             Profile(
                 name="cpu",
                 about="CIFAR-10, 2,000 images with 40 % of their labels wrong, ResNet-20, 100 "
-                "epochs, two minutes a run on a core",
+                "epochs, about three minutes a run on a core",
                 evidence=True,
                 datasets=_CPU_DATASETS,
                 models=_CPU_MODELS,
