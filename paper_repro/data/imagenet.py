@@ -25,7 +25,8 @@ __all__ = ["Kind", "find", "imagenet"]
 class Kind:
     """A data set in ImageNet's layouts: how large it is, and how its pictures are shown.
 
-    The last five are as in :class:`paper_repro.data.streamed.StreamedDataset`.
+    Those from ``mean`` on are as in :class:`paper_repro.data.streamed.StreamedDataset`. ``names``
+    are those of shards, which hold none; a tree's are its folders'.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Kind:
     size: int
     resize: int
     scale: tuple[float, float]
+    names: tuple[str, ...] | None = None
 
 
 _IMAGENET = Kind(
@@ -156,4 +158,5 @@ def _dataset(
         scale=kind.scale,
         workers=workers,
         skip_broken=skip_broken,
+        names=tuple(train.classes) if isinstance(train, tree.Tree) else kind.names,
     )

@@ -36,6 +36,8 @@ class StreamedDataset:
         device: to train on.
         workers: processes that read and decode; None for as many as suit the device.
         skip_broken: do without pictures that cannot be decoded; else one of them is an error.
+        names: of the classes' folders (WordNet ids), in the order of the labels, where known; by
+            them the pictures of other copies are told apart (``Tiny-ImageNet-C``).
     """
 
     #: What it is trained for: the name of one of ``paper_repro.train.TASKS``.
@@ -55,6 +57,7 @@ class StreamedDataset:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     workers: int | None = None
     skip_broken: bool = False
+    names: tuple[str, ...] | None = None
 
     @property
     def channels(self) -> int:

@@ -14,6 +14,30 @@ from paper_repro.data.streamed import StreamedDataset
 
 __all__ = ["tinyimagenet20"]
 
+#: The classes, in the order of the labels. Tiny-ImageNet-C has them among 200.
+_WNIDS = (
+    "n01443537",
+    "n01784675",
+    "n02002724",
+    "n02123045",
+    "n02231487",
+    "n02410509",
+    "n02669723",
+    "n02814533",
+    "n02909870",
+    "n03026506",
+    "n03255030",
+    "n03584254",
+    "n03770439",
+    "n03937543",
+    "n04070727",
+    "n04259630",
+    "n04398044",
+    "n04532670",
+    "n07615774",
+    "n07871810",
+)
+
 _TINY = Kind(
     name="tinyimagenet20",
     classes=20,
@@ -25,6 +49,7 @@ _TINY = Kind(
     resize=64,
     # An eighth of so small a picture would often show nothing of its object.
     scale=(0.25, 1.0),
+    names=_WNIDS,
 )
 
 

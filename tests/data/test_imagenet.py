@@ -2,14 +2,15 @@
 
 import multiprocessing
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_imagenet import WNIDS, jpeg, load, picture, write_shard, write_shards, write_tree
+from made_imagenet import KIND, WNIDS, jpeg, load, picture, write_shard, write_shards, write_tree
 
 from paper_repro import data as datasets
 from paper_repro.data import packed
-from paper_repro.data.imagenet import imagenet
+from paper_repro.data.imagenet import find, imagenet
 from paper_repro.errors import UserError
 
 
@@ -42,6 +43,14 @@ def test_every_picture_is_there_once_with_its_label(tmp_path, layout, inner):
     assert sorted(contents(data.test)) == sorted(expected("test"))
     assert (data.classes, data.channels, data.size) == (3, 3, 16)
     assert data.train.labels.dtype == np.int64
+
+
+def test_the_labels_names_are_known(tree, tmp_path):
+    assert load(tree, tmp_path / "cache").names == WNIDS
+    write_shards(tmp_path / "other")
+    assert load(tmp_path / "other", tmp_path / "cache").names is None
+    named = replace(KIND, names=("c", "b", "a"))
+    assert find(named, tmp_path / "other", tmp_path / "cache", None, False).names == named.names
 
 
 def test_a_prefix_mixes_the_classes_and_the_rest_is_spare(tree, tmp_path):

@@ -1,8 +1,10 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from subjects import subject
 from torch import nn
 
@@ -95,6 +97,26 @@ def test_the_published_set_is_scored_where_it_is(tmp_path):
     found = corruptions(trained, images=None, source="published")
     assert found["types"]["fog"] == [50.0, 50.0, 50.0, 100.0, 100.0]
     assert found["mean"] == pytest.approx(70.0)
+
+
+def test_published_pictures_of_more_classes_are_matched_by_the_classes_names(tmp_path):
+    for name in TYPES:
+        for s in SEVERITIES:
+            for wnid, value in (("n01", 200), ("n03", 255), ("n05", 7)):
+                folder = tmp_path / "Tiny-ImageNet-C" / name / str(s) / wnid
+                folder.mkdir(parents=True)
+                Image.fromarray(np.full((8, 8, 3), value, np.uint8)).save(folder / "0.png")
+    pixels, labels = torch.zeros(2, 8, 8, 3, dtype=torch.uint8), torch.arange(2)
+    images = dict(images=lambda rows: (pixels[rows], labels[rows]))
+
+    def accuracy(*names):
+        data = SimpleNamespace(name="tinyimagenet20", classes=2, test=range(2), names=names)
+        trained = replace(made(root=tmp_path), data=data, **images)
+        return corruptions(trained, images=None, source="published")["mean"]
+
+    # Dark n05 is class 0 and bright n01 class 1; n03 is none of the network's.
+    assert accuracy("n05", "n01") == 100.0
+    assert accuracy("n01", "n05") == 0.0
 
 
 @pytest.mark.parametrize(
