@@ -22,6 +22,7 @@ from paper_repro.experiment.mps import PIPES
 from paper_repro.experiment.runs import Workplace
 from paper_repro.files import write_json
 from paper_repro.train import Trainer
+from paper_repro.train.threads import share
 
 __all__ = ["best", "faster", "images_per_second", "measured"]
 
@@ -111,7 +112,7 @@ def images_per_second(
         return min(_PATIENCE, max(_HURRIED, left))
 
     context = multiprocessing.get_context("spawn")
-    threads = threads or max(1, (os.cpu_count() or 1) // jobs)
+    threads = threads or share(jobs)
     workers: list[tuple[Any, Connection]] = []
     try:
         for _ in range(jobs):

@@ -23,6 +23,7 @@ from paper_repro.errors import UserError
 from paper_repro.experiment.profiles import PROFILES
 from paper_repro.experiment.runs import Workplace, attempt, prepare, record_failure
 from paper_repro.progress import bar
+from paper_repro.train.threads import share
 
 __all__ = ["Outcome", "missing", "sweep"]
 
@@ -110,8 +111,7 @@ class _Sweep:
         # must train with as many threads as before to end bit-identical. A profile may know that
         # its networks are too small for more.
         limits = [PROFILES[c.profile].threads for c in todo if c.profile in PROFILES]
-        share = max(1, (os.cpu_count() or 1) // jobs)
-        self.threads = min([share, *(n for n in limits if n is not None)])
+        self.threads = min([share(jobs), *(n for n in limits if n is not None)])
         self.workers: list[_Worker] = []
         self.died: dict[str, int] = {}
         self.stillborn = 0

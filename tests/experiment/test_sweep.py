@@ -316,7 +316,10 @@ def test_ctrl_c_stops_every_process_with_one_line_and_status_130(tmp_path):
 
 def test_a_small_profile_keeps_its_threads_whatever_the_jobs(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     place, shown = workplace(tmp_path), bar(disable=True)
     other = tiny(profile="one without a limit")
     assert module._Sweep([tiny()], place, 1, shown).threads == 1
     assert module._Sweep([other], place, 2, shown).threads == 4
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert module._Sweep([other], place, 2, shown).threads == 3
