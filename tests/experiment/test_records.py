@@ -14,7 +14,8 @@ from paper_repro.experiment.provenance import tree_id
 from paper_repro.experiment.records import Records, read
 
 RESULTS = Path(__file__).parents[2] / "results"
-COMMITTED = sorted([*RESULTS.glob("*/*.json"), *RESULTS.glob("engines/*/*/*.json")])
+#: Of profiles, and of one run trained in several ways: by each engine, and by one and two ranks.
+COMMITTED = sorted([*RESULTS.glob("*/*.json"), *RESULTS.glob("*/*/*/*.json")])
 
 
 @pytest.fixture(params=[*COMMITTED, None], ids=lambda p: p.stem if p else "made up")
