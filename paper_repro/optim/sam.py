@@ -83,7 +83,7 @@ class SAM(Perturbing):
                 "SAM.step needs a closure that zeroes the gradients, runs forward and backward, "
                 "and returns the loss, because it takes two gradients a step"
             )
-        self.eval()
+        self._return()
         loss = self._run(closure)
         if any(group["rho"] for group in self.param_groups):
             self._ascend(self._norm())
@@ -100,7 +100,7 @@ class SAM(Perturbing):
         such direction, and the parameters stay at w: at any other place the second forward pass
         would leave NaN in batch-norm statistics.
         """
-        self.eval()
+        self._return()
         norm = self._norm()
         if bool(torch.isfinite(norm)):
             self._ascend(norm)
@@ -141,21 +141,29 @@ class SAM(Perturbing):
     @torch.no_grad()
     def second_step(self, zero_grad: bool = False) -> None:
         """Return to w, exactly, and let the base optimizer step with the gradients at w + ε."""
-        self.eval()
+        self._return()
         self.base.step()
         if zero_grad:
             self.zero_grad()
 
     @torch.no_grad()
-    def eval(self) -> None:
-        """Return to w, exactly, if a second step is due or was skipped."""
+    def _return(self) -> None:
+        """Go back to w, exactly, if a second step is due or was skipped."""
         if self._moved:
             torch._foreach_copy_(self._moved, self._weights)
         self._moved, self._weights = [], []
 
+    def eval(self) -> None:
+        """Return to w, exactly, and give up a second step that is due.
+
+        Under a schedule-free base the parameters are then put where that one evaluates.
+        """
+        self._return()
+        super().eval()
+
     def abandon(self) -> None:
         """Return to w without a second step."""
-        self.eval()
+        self._return()
 
     def exact(self, parameter: Tensor) -> Tensor:
         """The weights w of ``parameter``, also between the two passes."""
@@ -167,7 +175,7 @@ class SAM(Perturbing):
         """Parameters at w, to be edited; between the two passes u = w + ε again on leaving."""
         moved, old = self._moved, self._weights
         points = [p.detach().clone() for p in moved]
-        self.eval()
+        self._return()
         try:
             yield
         finally:

@@ -7,7 +7,7 @@ import torch
 from toys import backward, batches, clones, equal, mlp, through_disk, weights
 
 from paper_repro.errors import UserError
-from paper_repro.optim import MSAM, S2SAM, evaluating, exact, unwrapped
+from paper_repro.optim import MSAM, S2SAM, SAM, evaluating, exact, unwrapped
 from paper_repro.sparse import RigL
 
 
@@ -136,6 +136,35 @@ def test_a_schedule_free_base_is_switched_with_s2sam():
     assert equal(model.parameters(), other.parameters())
     optimizer.train()
     plain.train()
+    assert equal(model.parameters(), other.parameters())
+
+
+def test_a_schedule_free_base_is_switched_with_sam():
+    def ascend_and_step(data):
+        for batch in data:
+            optimizer.zero_grad()
+            backward(model, batch)
+            optimizer.first_step(zero_grad=True)
+            backward(model, batch)
+            optimizer.second_step()
+
+    model, other = mlp(), mlp()
+    optimizer = SAM(ScheduleFree(model.parameters()), rho=0.0)
+    plain = ScheduleFree(other.parameters())
+    optimizer.train()
+    plain.train()
+    ascend_and_step(batches(5))
+    steps(other, plain, batches(5))
+    at_y = clones(model)
+    optimizer.eval()
+    plain.eval()
+    assert equal(model.parameters(), other.parameters())
+    assert not equal(model.parameters(), at_y)
+    optimizer.train()
+    plain.train()
+    assert equal(model.parameters(), other.parameters())
+    ascend_and_step(batches(2))
+    steps(other, plain, batches(2))
     assert equal(model.parameters(), other.parameters())
 
 
