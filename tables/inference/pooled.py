@@ -5,8 +5,9 @@
 for cell i, arm treatment or baseline, seed s. The spread of an accuracy between seeds is mostly the
 noise of a finite test set, whose variance grows like the error e[i] (in points); the factor φ is
 common and estimated from all cells together, with their degrees of freedom together, and from the
-other cells of the same table. An effect is Δ[i], the difference of the arms' means, and a claim is
-about Σ c[i] Δ[i] for fixed weights c.
+other cells of the same table. Values that scatter alike in all cells, such as logarithms of what
+scatters in proportion to itself, have e[i] = 1. An effect is Δ[i], the difference of the arms'
+means, and a claim is about Σ c[i] Δ[i] for fixed weights c.
 
 Two ways in which seeds may tie runs together are tested on the records before they are used, each
 by an exact F test:
@@ -78,6 +79,7 @@ def fit(
     baseline: Array,
     weights: Array,
     others: tuple[Array | float, int] = (0.0, 0),
+    even: bool = False,
 ) -> Fit:
     """Estimate from accuracies of shape [..., C, n]: C cells, n >= 2 seeds, in points.
 
@@ -86,6 +88,7 @@ def fit(
         baseline: likewise, same cells and seeds.
         weights: c, shape [C].
         others: :func:`residuals` of other cells that share φ.
+        even: whether e[i] = 1; ``others`` must then be of such cells too.
 
     Raises:
         ValueError: shapes that do not fit, or a single seed.
@@ -99,6 +102,7 @@ def fit(
     difference, total = treatment - baseline, treatment + baseline
     effects = difference.mean(-1)
     error = np.maximum(100.0 - total.mean(-1) / 2, _LEAST_ERROR)
+    error = np.ones_like(error) if even else error
 
     def squares(values: Array) -> Array:
         return (((values - values.mean(-1, keepdims=True)) ** 2) / error[..., None]).sum((-2, -1))
