@@ -45,7 +45,8 @@ def rule_in_words(part: Part) -> str:
     """When a part is taken to hold."""
     if part.rule.everywhere:
         each = "Δ" if part.rule.scale.sought == "gain" else part.rule.scale.sought
-        return f"every {each} above 0 (on average: their mean); not if their mean or some {each} is below"
+        several = f"every {each} above 0 (on average: their mean)"
+        return f"{several}; not if their mean or some {each} is below"
     return f"{part.what} above {part.rule.bound:g}"
 
 
@@ -140,10 +141,10 @@ def claims(profile: Profile) -> Table:
             "No gain (fall, rise) of so much: the interval lies below it, and not above 0. The "
             f"margins: {_margins()}. Power is of the latest look.",
             "5a and 5b are about 100 ln Ra (log points; for small changes, per cent), since Ra "
-            "scatters in proportion to itself; the unit is the trained network of a seed, whatever the number of directions, which all "
-            "networks share. In 5b and 8, what lies apart from 0 one by one, of the pairs of "
-            "directions and of the types of corruption, is by Holm at the look's share of an "
-            "error of its own.",
+            "scatters in proportion to itself; the unit is the trained network of a seed, whatever "
+            "the number of directions, which all networks share. What lies apart from 0 one by "
+            "one, of the pairs of directions in 5b and of the types of corruption in 8, is by Holm "
+            "at the look's share of an error of its own.",
             "10 holds where all of its parts do, each at its own level, and does not hold where "
             "one does not: with at most the sum of their errors.",
             "The claims are about the paper's setting (profile `paper`); what another profile says "

@@ -66,7 +66,7 @@ _MIDDLE = Size(
     None,
     {"points": 11, "directions": 5, "samples": 100},
     {"samples": 200, "steps": 10},
-    {"samples": 100, "nodes": 20, "repeats": 2},
+    {"samples": 100, "nodes": 15, "repeats": 2},
 )
 
 
