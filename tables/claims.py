@@ -142,8 +142,9 @@ def claims(profile: Profile) -> Table:
             f"margins: {_margins()}. Power is of the latest look.",
             "5a and 5b are about 100 ln Ra (log points; for small changes, per cent), since Ra "
             "scatters in proportion to itself; the unit is the trained network of a seed, whatever "
-            "the number of directions, which all networks share. What lies apart from 0 one by "
-            "one, of the pairs of directions in 5b and of the types of corruption in 8, is by Holm "
+            "the number of directions. All networks share these, so how much the pairs of "
+            "directions differ is added to the error. What lies apart from 0 one by one, of the "
+            "pairs of directions in 5 and of the types of corruption in 8, is by Holm "
             "at the look's share of an error of its own.",
             "10 holds where all of its parts do, each at its own level, and does not hold where "
             "one does not: with at most the sum of their errors.",

@@ -47,6 +47,7 @@ class Part:
         what: the effect's name in the evidence.
         control: label of the positive control that bears on it; None where it is not about S2-SAM.
         aspects: what else is read of the same measures, by name, for reading beside the verdict.
+        sampled: whether they are a random sample, and the values their means.
     """
 
     label: str
@@ -58,6 +59,7 @@ class Part:
     what: str = "mean Δ"
     control: str | None = "C"
     aspects: Callable[[Profile], Mapping[str, Read]] | None = None
+    sampled: bool = False
 
     def judge(self, profile: Profile, records: Records) -> Finding:
         """What the records of a profile say, of as many of its seeds as there are."""
@@ -74,7 +76,15 @@ class Part:
             for aspect, read in reads.items()
         }
         return judge(
-            self.build, deltas, records, last_accuracy, self.rule, self.what, alike, aspects
+            self.build,
+            deltas,
+            records,
+            last_accuracy,
+            self.rule,
+            self.what,
+            alike,
+            aspects,
+            self.sampled,
         )
 
 

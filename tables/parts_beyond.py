@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 
 from paper_repro.data.corrupted import TYPES
 from paper_repro.experiment.measures import Measured
@@ -27,8 +26,8 @@ __all__ = ["CORRUPTION", "SURFACES", "TASKS", "TRANSLATION_CONTROL", "depth", "h
 # value is the mean over its pairs of directions of 100 ln Ra (log points: for small changes, per
 # cent). The unit of replication is the network of a seed: all networks share the directions, so
 # that what these have in common cancels from every difference, and more directions of one network
-# say nothing of the next one. That other directions might say something else is not in the
-# interval; what each of those at hand says stands beside the verdict.
+# say nothing of the next one. Other directions might say something else of all of them; how much
+# those at hand differ in that is part of the error.
 
 #: A tenth, for want of a published number: a smaller change could not be seen in a picture.
 _FALL = Scale("log points", 10.0, "fall", even=True)
@@ -95,9 +94,20 @@ def _way(name: str) -> float:
     return high - low
 
 
-def _by_pair(profile: Profile) -> Mapping[str, Read]:
-    pairs = int(dict(size_of(profile).spec("surface").options)["directions"])
-    return {f"pair {i + 1}": partial(depth, pair=i) for i in range(pairs)}
+def _pairs(
+    read: Callable[[Measured, int], float | None],
+) -> Callable[[Profile], Mapping[str, Read]]:
+    """The same of each pair of directions."""
+
+    def of(pair: int) -> Read:
+        return lambda measured: read(measured, pair)
+
+    def each(profile: Profile) -> Mapping[str, Read]:
+        pairs = size_of(profile).spec("surface")["directions"]
+        assert isinstance(pairs, int)
+        return {f"pair {i + 1}": of(i) for i in range(pairs)}
+
+    return each
 
 
 SURFACES = (
@@ -110,6 +120,8 @@ SURFACES = (
         rule=Rule(scale=_RISE),
         what="rise of 100 ln Ra from 80 to 98 %",
         control=None,
+        aspects=_pairs(height),
+        sampled=True,
     ),
     Part(
         "5b",
@@ -118,7 +130,8 @@ SURFACES = (
         _flatter,
         rule=Rule(everywhere=True, scale=_FALL),
         what="mean of 100 ln (Ra with SGD / Ra with S2-SAM), along the same directions",
-        aspects=_by_pair,
+        aspects=_pairs(depth),
+        sampled=True,
     ),
 )
 

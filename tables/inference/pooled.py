@@ -25,11 +25,12 @@ A tie too weak for these tests to see makes intervals too short; the study says 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-__all__ = ["PAIRS", "SEEDS", "Fit", "fit", "residuals", "shrunk"]
+__all__ = ["PAIRS", "SEEDS", "Fit", "fit", "residuals", "shrunk", "widened"]
 
 Array = np.ndarray
 
@@ -140,6 +141,32 @@ def fit(
         paired=paired,
         seeds=seeds,
     )
+
+
+def widened(fitted: Fit, each: Sequence[Fit]) -> Fit:
+    """A fit whose values are means over A things of a random sample, such as directions.
+
+    To the variance from the runs comes that of the sample, s² / A with s² the variance of the
+    things' own estimates, A - 1 degrees of freedom (s² has the runs' noise in it too, so this is
+    rather too much than too little); degrees of freedom together by Satterthwaite.
+
+    Args:
+        fitted: of the means.
+        each: of each thing by itself, the same runs; two or more.
+    """
+    number = len(each)
+
+    def add(se: Array, df: Array, estimates: Array) -> tuple[Array, Array]:
+        own, more = se**2, estimates.var(0, ddof=1) / number
+        with np.errstate(divide="ignore", invalid="ignore"):
+            together = (own + more) ** 2 / (own**2 / df + more**2 / (number - 1))
+        return np.sqrt(own + more), np.where(own + more > 0, together, df)
+
+    se, df = add(fitted.se, fitted.df, np.stack([one.estimate for one in each]))
+    cells = np.stack([one.effects for one in each])
+    cell_se, cell_df = add(fitted.cell_se, fitted.cell_df[..., None], cells)
+    # One number of degrees of freedom for all cells: their least.
+    return replace(fitted, se=se, df=df, cell_se=cell_se, cell_df=cell_df.min(-1))
 
 
 def shrunk(effects: Array, cell_se: Array) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from paper_repro.experiment.records import Records
 from tables.base import Cell, Delta
 from tables.inference.looks import LOOKS
-from tables.inference.pooled import Fit, fit, shrunk
+from tables.inference.pooled import Fit, fit, shrunk, widened
 from tables.inference.rules import (
     POWER,
     UNDECIDED,
@@ -125,6 +125,7 @@ def judge(
     what: str,
     others: Iterable[Cell] = (),
     aspects: Aspects | None = None,
+    sampled: bool = False,
 ) -> Finding:
     """The verdict of the latest look that all differences have reached.
 
@@ -143,6 +144,8 @@ def judge(
             those named twice count once.
         aspects: for reading beside the verdict: the same effect of each aspect by itself, those
             apart from 0 by Holm over the aspects.
+        sampled: whether the aspects are a random sample of what the effect is about, and the
+            values their means: their scatter is then part of the error.
     """
     read = {name: Pairs.of(delta, records, value) for name, delta in deltas.items()}
     kept = {name: pairs for name, pairs in read.items() if not pairs.diverged}
@@ -166,15 +169,18 @@ def judge(
     elsewhere = scatter(others, own, records, value, len(seeds))
     weights, even = np.array([terms[name].weight for name in kept]), rule.scale.even
     fitted = fit(*arms(kept.values(), seeds), weights, elsewhere, even)
+    by_aspect = {
+        aspect: fit(
+            *arms([Pairs.of(of[n], records, value) for n in kept], seeds), weights, even=even
+        )
+        for aspect, of in (aspects or {}).items()
+    }
+    if sampled:
+        fitted = widened(fitted, list(by_aspect.values()))
     verdict = str(decide(fitted, look, rule, lost > 0))
     words = f"{what}: " + _words(fitted, look, rule, list(kept))
-    if aspects:
-        by_aspect = {
-            aspect: [Pairs.of(of[name], records, value) for name in kept]
-            for aspect, of in aspects.items()
-        }
-        each = [fit(*arms(pairs, seeds), weights, even=even) for pairs in by_aspect.values()]
-        words += "; " + _apart(list(by_aspect), each, look, rule.scale.unit)
+    if by_aspect:
+        words += "; " + _apart(by_aspect, look, rule.scale.unit)
     return Finding(verdict, words + suffix, look, (float(fitted.se), float(fitted.df)))
 
 
@@ -227,8 +233,9 @@ def _words(fitted: Fit, look: int, rule: Rule, names: list[str]) -> str:
     return "; ".join(parts)
 
 
-def _apart(names: list[str], each: list[Fit], look: int, unit: str) -> str:
+def _apart(by_aspect: Mapping[str, Fit], look: int, unit: str) -> str:
     """Which aspects' effects lie apart from 0, and how far they reach."""
+    names, each = list(by_aspect), list(by_aspect.values())
     above, below = effects_apart(each, look)
     effects = [float(fitted.estimate) for fitted in each]
     return (

@@ -68,7 +68,6 @@ class Scenario:
         weighted: c, where it is not the mean.
         least, most: error of the first and the last of several cells, in points.
         sd: a run's spread in the first and the last cell, where it does not follow from the error.
-        common: spread of a shift that all differences of a history share.
     """
 
     name: str
@@ -86,7 +85,6 @@ class Scenario:
     least: float = 6.0
     most: float = 17.0
     sd: tuple[float, float] | None = None
-    common: float = 0.0
 
     @property
     def asked(self) -> Rule:
@@ -169,8 +167,6 @@ def paths(scenario: Scenario, experiments: int, seed: int = 0) -> tuple[np.ndarr
     shift = np.sqrt(2 * scenario.kappa) * rng.standard_normal((experiments, 1, LOOKS[-1]))
     level, spread = (100.0 - scenario.errors)[:, None], scenario.spread[:, None]
     gains = np.array(scenario.effects)[:, None]
-    if scenario.common:
-        gains = gains + scenario.common * rng.standard_normal((experiments, 1, 1))
     return level + gains + spread * (own + shift), level + spread * baseline
 
 

@@ -11,7 +11,7 @@ from scipy import stats
 from tables.inference.__main__ import main
 from tables.inference.looks import ALPHA, LOOKS, increments, level, levels, spent
 from tables.inference.page import page
-from tables.inference.pooled import fit, residuals, shrunk
+from tables.inference.pooled import fit, residuals, shrunk, widened
 from tables.inference.reading import NOT_MEASURED
 from tables.inference.rules import (
     AVERAGE,
@@ -42,7 +42,14 @@ from tables.inference.study import (
     naive,
     simulate,
 )
-from tables.inference.study_beyond import BEYOND, POWERS, TOGETHER, together, types_apart
+from tables.inference.study_beyond import (
+    BEYOND,
+    POWERS,
+    TOGETHER,
+    along_directions,
+    together,
+    types_apart,
+)
 
 # -- looks ---------------------------------------------------------------------------------------
 
@@ -253,6 +260,20 @@ def test_values_that_scatter_alike_have_no_error_rate():
     assert moved.se == pytest.approx(found.se) and moved.estimate == pytest.approx(found.estimate)
 
 
+def test_a_sample_adds_its_own_scatter_to_the_error():
+    each = [made((x, x + 1.0), seed=i) for i, x in enumerate((1.0, 2.0, 3.0))]
+    plain = made((2.0, 3.0))
+    wide = widened(plain, each)
+    assert wide.estimate == plain.estimate and np.all(wide.effects == plain.effects)
+    more = np.var([1.5, 2.5, 3.5], ddof=1) / 3
+    assert wide.se == pytest.approx(math.sqrt(plain.se**2 + more))
+    assert wide.cell_se == pytest.approx(np.sqrt(plain.cell_se**2 + 1 / 3))
+    df = (plain.se**2 + more) ** 2 / (plain.se**4 / plain.df + more**2 / 2)
+    assert wide.df == pytest.approx(df) and 2 < wide.df < plain.df
+    alike = widened(plain, [plain] * 3)
+    assert alike.se == pytest.approx(plain.se) and alike.df == pytest.approx(plain.df)
+
+
 def test_effects_one_by_one_are_held_against_their_number():
     near, far, back = (made((x,) * 4, spread=0.2, seeds=5) for x in (0.25, 2.0, -2.0))
     above, below = effects_apart([near, far, back], 1)
@@ -303,9 +324,17 @@ def test_the_power_beyond_accuracy_is_as_computed(claim, scenario):
         assert (verdicts == HOLDS).mean() == pytest.approx(computed, abs=0.035)
 
 
-def test_what_only_some_directions_say_is_not_promised():
-    (drawn,) = (s for s in BEYOND if not s.held)
-    assert 0.05 < ever(simulate(drawn, HISTORIES), drawn.wrong) < 0.5
+def test_directions_that_differ_make_neither_a_fall_nor_a_rise():
+    histories = 1000
+    added, left = (along_directions(histories, tau=10.0, sampled=yes) for yes in (True, False))
+    for wrong, stated in (((HOLDS, AVERAGE), STATED), ((FAILS,), 2 * STATED)):
+        assert ever(added, wrong) <= stated + 2 * math.sqrt(stated * (1 - stated) / histories)
+        assert ever(left, wrong) > 0.1  # what adding the directions' scatter avoids
+
+
+def test_a_fall_is_found_along_all_directions():
+    last = along_directions(200, fall=40.0, tau=10.0)[-1]
+    assert np.isin(last, (HOLDS, AVERAGE)).mean() > 0.9
 
 
 def test_the_price_of_what_is_not_promised_is_seen():
