@@ -91,7 +91,7 @@ def _reading(*keys: str) -> Callable[[Measured], float | None]:
 
 #: Columns: header, measure, what is read of it, digits.
 _COLUMNS = (
-    ("Ra", "surface", "ra", 3),
+    ("Ra", "surface", "ra", 2),
     ("loss", "surface", "loss", 4),
     ("worst-case sharpness", "sharpness", "worst", 3),
     ("average sharpness", "sharpness", "average", 3),

@@ -17,7 +17,7 @@ from tables import TABLES
 from tables.base import Words
 from tables.compare import data_label, model_label
 from tables.inference.rules import AVERAGE, FAILS, HOLDS, UNDECIDED
-from tables.parts import CONTROLS, PARTS
+from tables.parts import CONTROLS, PARTS, WHOLES
 
 __all__ = ["Claim", "Cost", "claims", "costs", "environments", "facts", "tally", "words"]
 
@@ -79,8 +79,9 @@ def claims(profile: Profile, records: Records) -> list[Claim]:
 
 
 def tally(found: Sequence[Claim]) -> list[tuple[str, str, int]]:
-    """How many of the paper's claims have which verdict: (kind, verdict, count)."""
-    counted = Counter((c.kind, c.verdict) for c in found if c.of_paper)
+    """How many parts of the paper's claims have which verdict: (kind, verdict, count)."""
+    wholes = {whole.label for whole in WHOLES}  # whose parts have rows of their own
+    counted = Counter((c.kind, c.verdict) for c in found if c.of_paper and c.label not in wholes)
     return [(kind, verdict, n) for (kind, verdict), n in counted.most_common()]
 
 
