@@ -27,7 +27,7 @@ TABLES := table1 tableA1 table2 table3 table4 table5 table6
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test-clients tables $(TABLES) flops ablation-sam ablation-ratio ablation-lrr ablation-sweep ablation-rho \
-  ablation-released ablation-noise ablation-precision ablation-weight-decay rebuttal-translation ablation-translation-rho control pilot figures report pictures claims claims-study theory bench \
+  ablation-released ablation-noise ablation-precision ablation-weight-decay rebuttal-translation ablation-translation-rho control pilot surfaces figures report pictures claims claims-study theory bench \
   status test test-all test-native lint format clean
 
 help: ## List the targets
@@ -129,8 +129,14 @@ ablation-translation-rho: $(READY) ## S2-SAM's radius around Adam, chosen on val
 control: $(READY) ## Positive control: does SAM beat SGD at this size at all?
 	$(call sweep,$@)
 
-figures: $(READY) ## Figures 1 and 3 (loss surfaces, sharpness, spectra) and the plots of all records
-	$(call measured,surfaces,tables.figures)
+surfaces: $(READY) ## The networks of Figures 1 and 3: roughness, sharpness and curvature
+	$(call measured,$@,tables.figures surfaces)
+
+figures: $(READY) ## Figures 1 and 3 and the plots of all records (measures what is trained here; trains nothing)
+	@echo "== figures, profile $(PROFILE): measuring what is trained here, then drawing"
+	@$(RUN) -m paper_repro measure --table surfaces --where-trained --profile $(PROFILE) --device $(DEVICE)
+	@$(RUN) -m paper_repro table surfaces --profile $(PROFILE)
+	@$(RUN) -m tables.figures --profile $(PROFILE)
 
 report: $(READY) ## One HTML page of all that the records say, and a PDF where a browser is (trains nothing)
 	@$(RUN) -m tables.report --profile $(PROFILE)

@@ -2,99 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from itertools import count
+from collections.abc import Callable, Mapping
 
 from paper_repro.experiment.profiles import Profile
-from paper_repro.experiment.records import Records
-from paper_repro.registry import Spec
-from tables import TABLES
 from tables.ablation_weight_decay import comparisons
-from tables.base import Cell, Delta, Table, last_accuracy
+from tables.base import Delta
 from tables.compare import data_label
-from tables.inference.looks import LOOKS
-from tables.inference.reading import (
-    NOT_MEASURED,
-    Build,
-    Finding,
-    Term,
-    interaction,
-    judge,
-    mean,
-    rise,
-)
+from tables.inference.reading import Term, interaction, mean, rise
 from tables.inference.rules import Rule
+from tables.part import Part, Whole, optimizers, shown, with_looks
+from tables.parts_beyond import CORRUPTION, SURFACES, TASKS, TRANSLATION_CONTROL
 
-_GAIN = Rule()
-
-__all__ = ["CONTROL", "NEAR", "PARTS", "Part", "with_looks"]
+__all__ = ["CONTROL", "CONTROLS", "NEAR", "PARTS", "WHOLES", "Part", "with_looks"]
 
 #: Accuracy (points) that S2-SAM may lose to SAM for the loss to be called marginal.
 NEAR = 0.5
-
-
-@dataclass(frozen=True)
-class Part:
-    """A question that runs can answer, and the rule by which they do.
-
-    Attributes:
-        label: as its row is named: the claim's number and a letter, or a letter and a number.
-        text: the claim.
-        table: whose runs it needs.
-        deltas: its differences at a profile, by name; none where the profile has none of it.
-        build: their weights.
-        rule: what is asked.
-        what: the effect's name in the evidence.
-        of_s2sam: whether it is about S2-SAM, so that the positive control bears on it.
-    """
-
-    label: str
-    text: str
-    table: str
-    deltas: Callable[[Profile], Mapping[str, Delta]]
-    build: Build = mean
-    rule: Rule = _GAIN
-    what: str = "mean Δ"
-    of_s2sam: bool = True
-
-    def judge(self, profile: Profile, records: Records) -> Finding:
-        """What the records of a profile say, of as many of its seeds as there are."""
-        deltas = self.deltas(profile)
-        if not deltas:
-            return Finding(NOT_MEASURED, f"the {profile.name} profile has none of it")
-        table = _table(self.table, profile)
-        cells = [e for row in table.rows for e in row.entries if isinstance(e, Cell)]
-        return judge(self.build, deltas, records, last_accuracy, self.rule, self.what, cells)
-
-
-def with_looks(profile: Profile) -> Profile:
-    """The profile with as many seeds as the last look takes: its own first, then the next ones."""
-    more = count(max(profile.seeds) + 1)
-    missing = max(0, LOOKS[-1] - len(profile.seeds))
-    return replace(profile, seeds=(*profile.seeds, *(next(more) for _ in range(missing))))
-
-
-_built: tuple[Profile, dict[str, Table]] | None = None
-
-
-def _table(name: str, profile: Profile) -> Table:
-    """A table, built once for all parts that are judged of one profile object."""
-    global _built
-    if _built is None or _built[0] is not profile:
-        _built = profile, {}
-    if name not in _built[1]:
-        _built[1][name] = TABLES.build(Spec(name), profile=profile)
-    return _built[1][name]
-
-
-def _shown(profile: Profile, table: str) -> Iterator[tuple[str, str, Delta]]:
-    """Every difference of a table with its row's first label and its column."""
-    built = _table(table, profile)
-    for row in built.rows:
-        for header, entry in zip(built.headers[len(row.labels) :], row.entries, strict=True):
-            if isinstance(entry, Delta) and entry.treatment.runs:
-                yield row.labels[0], header, entry
 
 
 def _table1(dataset: str, lottery: bool) -> Callable[[Profile], Mapping[str, Delta]]:
@@ -103,7 +25,7 @@ def _table1(dataset: str, lottery: bool) -> Callable[[Profile], Mapping[str, Del
     def deltas(profile: Profile) -> Mapping[str, Delta]:
         return {
             f"{row}, {column}": delta
-            for row, column, delta in _shown(profile, "table1")
+            for row, column, delta in shown(profile, "table1")
             if column.rsplit(" ", 1)[0] == data_label(profile, dataset) and (row == "LT") == lottery
         }
 
@@ -112,25 +34,7 @@ def _table1(dataset: str, lottery: bool) -> Callable[[Profile], Mapping[str, Del
 
 def _rows(table: str, column: str) -> Callable[[Profile], Mapping[str, Delta]]:
     """One column's Δ, by the first label of the row."""
-    return lambda profile: {r: d for r, c, d in _shown(profile, table) if c == column}
-
-
-def _optimizers(
-    table: str, treatment: str, baseline: str, rows: tuple[str, ...] = ()
-) -> Callable[[Profile], Mapping[str, Delta]]:
-    """One optimizer minus another in a table of rows (label, optimizer), accuracies first."""
-
-    def deltas(profile: Profile) -> Mapping[str, Delta]:
-        cells = {row.labels: row.entries[0] for row in _table(table, profile).rows}
-        found = {}
-        for label in dict.fromkeys(label for label, _ in cells):
-            ours, theirs = cells[label, treatment], cells[label, baseline]
-            assert isinstance(ours, Cell) and isinstance(theirs, Cell)
-            if ours.runs and theirs.runs and (not rows or label in rows):
-                found[label] = Delta(ours, theirs)
-        return found
-
-    return deltas
+    return lambda profile: {r: d for r, c, d in shown(profile, table) if c == column}
 
 
 def _percent(name: str) -> float:
@@ -153,9 +57,21 @@ CONTROL = Part(
     "C",
     "positive control: SAM improves on SGD here (dense and MEST(EM) at 90 %)",
     "control",
-    _optimizers("control", "SAM", "SGD"),
+    optimizers("control", "SAM", "SGD"),
     what="mean of SAM minus SGD",
-    of_s2sam=False,
+    control=None,
+)
+
+#: What must be seen of SAM before what is found of S2-SAM counts.
+CONTROLS = (CONTROL, TRANSLATION_CONTROL)
+
+#: Claims with several parts that are judged as one too.
+WHOLES = (
+    Whole(
+        "10",
+        "It carries over to translation and structured sparsity (R5, Table 3)",
+        tuple(part.label for part in TASKS),
+    ),
 )
 
 PARTS: tuple[Part, ...] = (
@@ -195,7 +111,7 @@ PARTS: tuple[Part, ...] = (
         "3a",
         "S2-SAM loses only marginally against SAM: GraSP, RigL, MEST(EM) at 90 % (Table 4)",
         "table4",
-        _optimizers("table4", "S2-SAM", "SAM"),
+        optimizers("table4", "S2-SAM", "SAM"),
         rule=Rule(bound=-NEAR),
         what="mean of S2-SAM minus SAM",
     ),
@@ -203,10 +119,11 @@ PARTS: tuple[Part, ...] = (
         "3b",
         "the same: dense (R2)",
         "control",
-        _optimizers("control", "S2-SAM", "SAM", rows=("0%",)),
+        optimizers("control", "S2-SAM", "SAM", rows=("0%",)),
         rule=Rule(bound=-NEAR),
         what="S2-SAM minus SAM",
     ),
+    *SURFACES,
     Part(
         "6",
         "S2-SAM helps more when LT prunes more per round, at exactly 90 % (R4)",
@@ -222,13 +139,15 @@ PARTS: tuple[Part, ...] = (
         _rows("ablation-lrr", "accuracy"),
         rule=_EVERYWHERE,
     ),
+    *CORRUPTION,
     Part(
         "9",
         "S2-SAM improves dense training: ResNet-32 (Table 6); its other networks are not measured",
         "control",
-        _optimizers("control", "S2-SAM", "SGD", rows=("0%",)),
+        optimizers("control", "S2-SAM", "SGD", rows=("0%",)),
         what="Δ",
     ),
+    *TASKS,
     *(
         Part(label, text, "ablation-weight-decay", _decay(s, kind), build=build, what=what)
         for s, letters in ((0.98, "abc"), (0.95, "def"))

@@ -19,7 +19,7 @@ from tables.compare import DATASET_LABELS, Experiment, compare
 from tables.published import MEAN_GAIN_CORRUPTED
 from tables.table1 import METHOD_LABELS, method_spec
 
-__all__ = ["SPARSITY", "table5", "table5_types"]
+__all__ = ["SPARSITY", "of_type", "table5", "table5_types"]
 
 SPARSITY = 0.8
 #: One that prunes by first-order saliency and one by curvature before training, two that search
@@ -39,7 +39,7 @@ def _reading(*keys: str) -> Callable[[Measured], float | None]:
     return lambda measured: measured.number(*keys)
 
 
-def _of_type(name: str) -> Callable[[Measured], float | None]:
+def of_type(name: str) -> Callable[[Measured], float | None]:
     """A type's mean over its severities."""
 
     def read(measured: Measured) -> float | None:
@@ -140,7 +140,7 @@ def table5_types(profile: Profile) -> Table:
     rows = []
     for group, names in GROUPS.items():
         for name in names:
-            read = _of_type(name)
+            read = of_type(name)
             entries: list[Cell | Delta] = []
             for base, ours in pairs:
                 measured = [_measured(c, spec, read) for c in (base, ours)]

@@ -11,12 +11,14 @@ from paper_repro.experiment.records import Records
 from tables.inference.looks import LOOKS
 from tables.inference.reading import NOT_MEASURED, Finding
 from tables.inference.rules import MARGIN, UNDECIDED, power
-from tables.parts import CONTROL, PARTS, Part, with_looks
+from tables.part import Part, with_looks
+from tables.parts import CONTROL, CONTROLS, PARTS
 
 __all__ = ["BED", "PRIOR", "questions"]
 
 #: What is known of an effect before the first run, in points: that it is about as large as the
-#: gains that the paper's authors publish as text.
+#: gains that the paper's authors publish as text. On another scale than accuracy's, so many
+#: margins: 2.5.
 PRIOR = 0.5
 #: How much more than any other question the positive control is worth: all others hang on it.
 BED = 3.0
@@ -39,7 +41,7 @@ def questions(
     """
     size = with_looks(profile) if profile.evidence else profile
     found = []
-    for part in (CONTROL, *PARTS):
+    for part in (*CONTROLS, *PARTS):
         if tables is not None and part.table not in tables:
             continue
         deltas = part.deltas(size)
@@ -47,13 +49,14 @@ def questions(
         if not deltas or finding.verdict not in (UNDECIDED, NOT_MEASURED):
             continue
         arms = [cell.runs for d in deltas.values() for cell in (d.treatment, d.baseline)]
+        seeds = tuple(zip(*arms, strict=True))
         weights = [term.weight for term in part.build(deltas).values()]
         found.append(
             Question(
                 name=f"{part.label}: {part.text}",
                 table=part.table,
-                seeds=tuple(zip(*arms, strict=True)),
-                looks=LOOKS if profile.evidence else (len(size.seeds),),
+                seeds=seeds,
+                looks=LOOKS if profile.evidence else (len(seeds),),
                 error=_error(part, finding, weights),
                 importance=BED if part is CONTROL else 1.0,
                 expects=_expects(part, finding, weights) if profile.evidence else lambda n: "",
@@ -77,31 +80,37 @@ def _precision(
         se, df = finding.precision
         now = LOOKS[finding.look]
         return se * sqrt(now / n), df * (n - 1) / (now - 1), "the records'"
-    se = _SPREAD * sqrt(_ERROR * 2 / n * sum(w * w for w in weights))
+    se = _SPREAD * sqrt(_ERROR * 2 / n * sum(w * w for w in weights)) / _accuracy(part)
     return se, 2 * len(weights) * (n - 1), "an assumed"
 
 
+def _accuracy(part: Part) -> float:
+    """Points of accuracy that stand for one unit of the part's scale: as many margins."""
+    return MARGIN / part.rule.scale.margin
+
+
 def _error(part: Part, finding: Finding, weights: list[float]) -> Callable[[int], float]:
-    """1 / sqrt(1 / PRIOR² + 1 / se(n)²), and PRIOR for n = 0."""
+    """1 / sqrt(1 / PRIOR² + 1 / se(n)²), and PRIOR for n = 0; of all scales in one unit."""
 
     def error(n: int) -> float:
         if n == 0:
             return PRIOR
-        return 1 / sqrt(1 / PRIOR**2 + 1 / _precision(part, finding, weights, n)[0] ** 2)
+        se = _precision(part, finding, weights, n)[0] * _accuracy(part)
+        return 1 / sqrt(1 / PRIOR**2 + 1 / se**2)
 
     return error
 
 
 def _expects(part: Part, finding: Finding, weights: list[float]) -> Callable[[int], str]:
     """The power of a look, with the records' spread where there is one."""
-    target = MARGIN if part.rule.bound == 0 else -part.rule.bound
+    target, unit = part.rule.target, part.rule.scale.unit
 
     def expects(n: int) -> str:
         se, df, source = _precision(part, finding, weights, n)
-        says = f"standard error {se:.2f} points"
+        says = f"standard error {se:.2f} {unit}"
         try:
             share = power(target, se, df, LOOKS.index(n), len(weights))
-            says += f", power {share:.0%} for {target:g} points above {part.rule.bound:g}"
+            says += f", power {share:.0%} for {target:g} {unit} above {part.rule.bound:g}"
         except ImportError:  # no scipy
             pass
         return f"{says}, with {source} spread"

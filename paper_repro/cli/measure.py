@@ -33,7 +33,8 @@ def add_command(
         description="Measure runs by the weights they left, and write what is found beside their "
         "records. What is there is not measured again, what was stopped goes on. Trains nothing.",
         epilog="Examples: paper_repro measure sharpness --runs-of 0123456789abcdef --option "
-        "rho=1; paper_repro measure --table table5 --profile smoke",
+        "rho=1; paper_repro measure --table table5 --profile smoke; paper_repro measure --table "
+        "surfaces --profile cpu --seeds 1 --where-trained",
     )
     one.add_argument(
         "what",
@@ -54,6 +55,12 @@ def add_command(
         help="of the measure, may be repeated",
     )
     one.add_argument("--seeds", nargs="+", type=int, help="not the profile's, with --table")
+    one.add_argument(
+        "--where-trained",
+        action="store_true",
+        help="leave out runs whose trained weights are not here, and say how many, instead of "
+        "failing on them",
+    )
     one.add_argument("--data", type=Path, help="data folder, else PAPER_REPRO_DATA")
     one.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... or auto")
     one.add_argument("--threads", type=int, help="instead of the profile's")
@@ -80,7 +87,13 @@ def run_measure(
     todo = [pair for pair in wanted if measures.get(*pair) is None]
     if not profile.evidence and table is not None:
         print(f"The {profile.name} profile is not evidence: {profile.about}.")
-    print(f"{len(wanted)} measures wanted, {len(todo)} to make.")
+    if options.where_trained:
+        here = [pair for pair in todo if _trained(pair[0], place)]
+        left_out = f"; {len(todo) - len(here)} left out, whose networks are not trained here"
+        todo = here
+    else:
+        left_out = ""
+    print(f"{len(wanted)} measures wanted, {len(todo)} to make{left_out}.")
     sys.stdout.flush()
     failed = 0
     for number, (config, spec) in enumerate(todo, 1):
@@ -115,6 +128,12 @@ def _wanted(
     spec = MEASURES.spec(options.what, **given)
     runs = table.runs() if table is not None else (find(f, place) for f in options.runs_of)
     return [(config, spec) for config in runs]
+
+
+def _trained(config: RunConfig, place: Workplace) -> bool:
+    """Whether a run has finished and left its weights here."""
+    record = place.records.get(config)
+    return record is not None and record.status == "finished" and place.weights(config).exists()
 
 
 def _shown(values: Mapping[str, Any]) -> str:

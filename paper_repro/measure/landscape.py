@@ -14,6 +14,9 @@ from paper_repro.measure.trained import Trained
 __all__ = ["Landscape"]
 
 _AT_ONCE = 500  # samples
+#: On CPUs, where so many and channels last take a third less time than 500 in torch's own order
+#: (ResNet-20: 0.97 and 1.4 ms a sample).
+_ON_CPU = 100
 
 
 class Landscape:
@@ -38,7 +41,12 @@ class Landscape:
             name: p.detach() for name, p in trained.model.named_parameters() if p.requires_grad
         }
         inputs, targets = trained.sample(samples, seed)
-        self.batches = list(zip(inputs.split(_AT_ONCE), targets.split(_AT_ONCE), strict=True))
+        at_once = _AT_ONCE
+        if inputs.device.type == "cpu":
+            at_once = min(at_once, _ON_CPU)
+            if inputs.ndim == 4:  # images
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
+        self.batches = list(zip(inputs.split(at_once), targets.split(at_once), strict=True))
         self.samples = len(targets)
 
     @torch.no_grad()

@@ -39,7 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"paper_repro: {error}", file=sys.stderr)
         return 2
     if not drawn:
-        print(f"There is nothing measured yet to draw for the {size.name} profile.")
+        print(
+            f"There is nothing measured yet to draw for the {size.name} profile; "
+            f"`make surfaces PROFILE={size.name}` trains what Figures 1 and 3 show."
+        )
     return 0 if drawn else 1
 
 

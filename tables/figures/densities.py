@@ -59,7 +59,7 @@ def _densities(where: str, found: Mapping[str, Mapping[str, np.ndarray]]) -> Any
     handles = {h.get_label(): h for axes in panels for h in axes.get_legend_handles_labels()[0]}
     place = {"loc": "lower left", "bbox_to_anchor": (0, 1.12)}
     panels[0].legend(handles=list(handles.values()), ncols=3, fontsize=7.5, **place)
-    drawn.supylabel("density (first layer to classifier)", fontsize=8)
+    drawn.supylabel("density of the masked layers, first to last", fontsize=8)
     said = []
     for method, by in found.items():
         least, most = min(d.min() for d in by.values()), max(d.max() for d in by.values())

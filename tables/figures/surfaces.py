@@ -1,4 +1,4 @@
-"""Figures 1 and 3: loss surfaces and Hessian spectra, SGD above S2-SAM, by sparsity."""
+"""Figures 1 and 3: loss surfaces and Hessian spectra, SGD beside S2-SAM, by sparsity."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from paper_repro.experiment.profiles import Profile
 from paper_repro.experiment.records import Records
 from tables.compare import DATASET_LABELS
 from tables.figures import FIGURES
-from tables.figures.style import COLOURS, CONTOUR, LINES, SURFACE, described, figure
+from tables.figures.style import COLOURS, CONTOUR, LINES, SURFACE, WIDTH, described, figure
 from tables.surfaces import LABELS, SPARSITIES, size_of, trained
 
 __all__ = ["draw"]
 
 _OPTIMIZERS = ("SGD", "S2-SAM")
 _LEVELS = 12
+#: Heights below so much of the highest are drawn as that.
+_LEAST = 1e-4
+_HIGH = 2.1  # inches a row
 
 Panels = dict[tuple[str, float], list[Measured]]
 
@@ -27,8 +30,9 @@ Panels = dict[tuple[str, float], list[Measured]]
 def draw(profile: Profile, records: Records) -> Iterator[tuple[str, Any]]:
     """For each method a 3-D surface, a contour and a spectrum; those without a measure not.
 
-    The surface drawn is the first seed's along the first pair of directions; titles give Ra over
-    all pairs and all seeds with their number n.
+    The surface drawn is the first seed's along the first pair of directions, its heights in equal
+    ratios: the corners are thousands of times as high as the basin. Titles give Ra over all pairs
+    and all seeds with their numbers.
     """
     for label in LABELS:
         name = label.split("(")[0].lower()
@@ -67,33 +71,34 @@ def _ra(found: list[Measured]) -> str:
     if not each:
         return "Ra is not finite"
     seeds = "seed" if len(found) == 1 else "seeds"
+    pairs = len(each) // len(found)
     return (
         f"Ra {np.mean(each):.3g} ± {np.std(each, ddof=1):.2g}\n"
-        f"(n = {len(each)}: {len(found)} {seeds})"
+        f"(n = {len(found)} {seeds}, {pairs} pairs of directions)"
     )
 
 
 def _surfaces(profile: Profile, label: str, panels: Panels, flat: bool) -> Any:
-    drawn = figure(11, 6)
+    drawn = figure(WIDTH, _HIGH * len(SPARSITIES) + 0.8)
     drawn.suptitle(_title(profile, label, "Loss surface (nats)"))
-    for column, sparsity in enumerate(SPARSITIES):
+    for row, sparsity in enumerate(SPARSITIES):
         # One scale for the networks that are compared.
         grids = {o: _heights(panels[o, sparsity]) for o in _OPTIMIZERS}
         known = [g for g in grids.values() if g is not None]
         low = min((float(np.nanmin(g)) for g in known), default=0.0)
         high = max((float(np.nanmax(g)) for g in known), default=1.0)
-        for row, optimizer in enumerate(_OPTIMIZERS):
-            place = row * len(SPARSITIES) + column + 1
+        for column, optimizer in enumerate(_OPTIMIZERS):
+            place = row * len(_OPTIMIZERS) + column + 1
             axes = drawn.add_subplot(
-                len(_OPTIMIZERS), len(SPARSITIES), place, **({} if flat else {"projection": "3d"})
+                len(SPARSITIES), len(_OPTIMIZERS), place, **({} if flat else {"projection": "3d"})
             )
             found, heights = panels[optimizer, sparsity], grids[optimizer]
             title = f"{optimizer}, {sparsity:.0%}"
             if heights is None:
-                axes.set_title(f"{title}\nnot measured")
+                axes.set_title(f"{title}\nnot measured", fontsize=8)
                 axes.set_axis_off()
                 continue
-            axes.set_title(f"{title}: {_ra(found)}")
+            axes.set_title(f"{title}: {_ra(found)}", fontsize=8)
             axis = np.array(found[0].values["axis"])
             (_contour if flat else _surface)(axes, axis, heights, low, max(high, low + 1e-9))
     return drawn
@@ -107,10 +112,21 @@ def _heights(found: list[Measured]) -> np.ndarray | None:
 
 def _surface(axes: Any, axis: np.ndarray, heights: np.ndarray, low: float, high: float) -> None:
     a, b = np.meshgrid(axis, axis, indexing="ij")
+    low = max(low, high * _LEAST)
+    bottom, top = np.log10(low), np.log10(max(high, low * 1.01))
     axes.plot_surface(
-        a, b, heights, cmap=SURFACE, vmin=low, vmax=high, linewidth=0.2, edgecolor="#333333"
+        a,
+        b,
+        np.log10(np.maximum(heights, low)),
+        cmap=SURFACE,
+        vmin=bottom,
+        vmax=top,
+        linewidth=0.2,
+        edgecolor="#333333",
     )
-    axes.set_zlim(low, high)
+    axes.set_zlim(bottom, top)
+    powers = np.arange(np.ceil(bottom), np.floor(top) + 1)
+    axes.set_zticks(powers, [f"{10.0**power:g}" for power in powers])
     axes.set_xticks(axis[[0, len(axis) // 2, -1]])
     axes.set_yticks(axis[[0, len(axis) // 2, -1]])
     axes.tick_params(labelsize=7, pad=-2)
@@ -121,12 +137,13 @@ def _contour(axes: Any, axis: np.ndarray, heights: np.ndarray, low: float, high:
     from matplotlib.colors import LogNorm
 
     # In equal ratios: the basin, which is what is asked for, is flat beside the corners.
-    low = max(low, high * 1e-4)
+    low = max(low, high * _LEAST)
     levels = np.geomspace(low, max(high, low * 1.01), _LEVELS)
     shown = np.clip(heights.T, levels[0], levels[-1])
     axes.contourf(axis, axis, shown, levels=levels, cmap=CONTOUR, norm=LogNorm(low, levels[-1]))
     lines = axes.contour(axis, axis, shown, levels=levels, colors="#222222", linewidths=0.5)
-    axes.clabel(lines, lines.levels[1:-2:2], fontsize=6, fmt="%.2g")
+    # On the light half alone: dark numbers on dark ground cannot be read.
+    axes.clabel(lines, lines.levels[1 : _LEVELS // 2 : 2], fontsize=7, fmt=_plain)
     axes.plot(0, 0, marker="+", color="#000000", markersize=6)
     axes.set_aspect("equal")
     axes.set_xticks([axis[0], 0, axis[-1]])
@@ -134,17 +151,23 @@ def _contour(axes: Any, axis: np.ndarray, heights: np.ndarray, low: float, high:
     axes.tick_params(labelsize=7)
 
 
+def _plain(level: float) -> str:
+    """Two digits, without an exponent."""
+    return f"{float(f'{level:.2g}'):g}"
+
+
 def _spectra(profile: Profile, label: str, panels: Panels) -> Any:
-    drawn = figure(11, 3)
+    drawn = figure(WIDTH, 4.6)
     drawn.suptitle(_title(profile, label, "Hessian's spectral density"))
     for column, sparsity in enumerate(SPARSITIES):
-        axes = drawn.add_subplot(1, len(SPARSITIES), column + 1)
+        axes = drawn.add_subplot(2, len(SPARSITIES) // 2, column + 1)
         if not any(panels[optimizer, sparsity] for optimizer in _OPTIMIZERS):
             axes.set_title(f"{sparsity:.0%}\nnot measured")
             axes.set_axis_off()
             continue
         axes.set_title(f"{sparsity:.0%}")
         axes.set_xlabel("eigenvalue")
+        axes.set_ylabel("density")
         for optimizer in _OPTIMIZERS:
             found = [m for m in panels[optimizer, sparsity] if "grid" in m.values]
             for number, measured in enumerate(found):
@@ -156,7 +179,7 @@ def _spectra(profile: Profile, label: str, panels: Panels) -> Any:
                     linewidth=1.2,
                     label=f"{optimizer} (n = {len(found)})" if number == 0 else None,
                 )
-        axes.set_ylim(bottom=1e-5)
+        axes.set_ylim(bottom=1e-7)  # a single outlier of 100,000 eigenvalues is still seen
         if axes.has_data():
             axes.legend(frameon=False, fontsize=7)
     return drawn

@@ -5,8 +5,9 @@
 for cell i, arm treatment or baseline, seed s. The spread of an accuracy between seeds is mostly the
 noise of a finite test set, whose variance grows like the error e[i] (in points); the factor φ is
 common and estimated from all cells together, with their degrees of freedom together, and from the
-other cells of the same table. An effect is Δ[i], the difference of the arms' means, and a claim is
-about Σ c[i] Δ[i] for fixed weights c.
+other cells of the same table. Values that scatter alike in all cells, such as logarithms of what
+scatters in proportion to itself, have e[i] = 1. An effect is Δ[i], the difference of the arms'
+means, and a claim is about Σ c[i] Δ[i] for fixed weights c.
 
 Two ways in which seeds may tie runs together are tested on the records before they are used, each
 by an exact F test:
@@ -24,11 +25,12 @@ A tie too weak for these tests to see makes intervals too short; the study says 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-__all__ = ["PAIRS", "SEEDS", "Fit", "fit", "residuals", "shrunk"]
+__all__ = ["PAIRS", "SEEDS", "Fit", "fit", "residuals", "shrunk", "widened"]
 
 Array = np.ndarray
 
@@ -78,6 +80,7 @@ def fit(
     baseline: Array,
     weights: Array,
     others: tuple[Array | float, int] = (0.0, 0),
+    even: bool = False,
 ) -> Fit:
     """Estimate from accuracies of shape [..., C, n]: C cells, n >= 2 seeds, in points.
 
@@ -86,6 +89,7 @@ def fit(
         baseline: likewise, same cells and seeds.
         weights: c, shape [C].
         others: :func:`residuals` of other cells that share φ.
+        even: whether e[i] = 1; ``others`` must then be of such cells too.
 
     Raises:
         ValueError: shapes that do not fit, or a single seed.
@@ -99,6 +103,7 @@ def fit(
     difference, total = treatment - baseline, treatment + baseline
     effects = difference.mean(-1)
     error = np.maximum(100.0 - total.mean(-1) / 2, _LEAST_ERROR)
+    error = np.ones_like(error) if even else error
 
     def squares(values: Array) -> Array:
         return (((values - values.mean(-1, keepdims=True)) ** 2) / error[..., None]).sum((-2, -1))
@@ -136,6 +141,32 @@ def fit(
         paired=paired,
         seeds=seeds,
     )
+
+
+def widened(fitted: Fit, each: Sequence[Fit]) -> Fit:
+    """A fit whose values are means over A things of a random sample, such as directions.
+
+    To the variance from the runs comes that of the sample, s² / A with s² the variance of the
+    things' own estimates, A - 1 degrees of freedom (s² has the runs' noise in it too, so this is
+    rather too much than too little); degrees of freedom together by Satterthwaite.
+
+    Args:
+        fitted: of the means.
+        each: of each thing by itself, the same runs; two or more.
+    """
+    number = len(each)
+
+    def add(se: Array, df: Array, estimates: Array) -> tuple[Array, Array]:
+        own, more = se**2, estimates.var(0, ddof=1) / number
+        with np.errstate(divide="ignore", invalid="ignore"):
+            together = (own + more) ** 2 / (own**2 / df + more**2 / (number - 1))
+        return np.sqrt(own + more), np.where(own + more > 0, together, df)
+
+    se, df = add(fitted.se, fitted.df, np.stack([one.estimate for one in each]))
+    cells = np.stack([one.effects for one in each])
+    cell_se, cell_df = add(fitted.cell_se, fitted.cell_df[..., None], cells)
+    # One number of degrees of freedom for all cells: their least.
+    return replace(fitted, se=se, df=df, cell_se=cell_se, cell_df=cell_df.min(-1))
 
 
 def shrunk(effects: Array, cell_se: Array) -> Array:

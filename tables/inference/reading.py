@@ -7,27 +7,36 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paper_repro.experiment.records import Record, Records
+from paper_repro.experiment.records import Records
 from tables.base import Cell, Delta
 from tables.inference.looks import LOOKS
-from tables.inference.pooled import Fit, fit, residuals, shrunk
+from tables.inference.pooled import Fit, fit, shrunk, widened
 from tables.inference.rules import (
-    MARGIN,
     POWER,
     UNDECIDED,
     Rule,
     cells_apart,
     decide,
+    effects_apart,
     power,
     repeated_interval,
     seeds_to_find,
 )
+from tables.inference.runs import Pairs, Value, arms, scatter
 
-__all__ = ["NOT_MEASURED", "Build", "Finding", "Term", "interaction", "judge", "mean", "rise"]
+__all__ = [
+    "NOT_MEASURED",
+    "Aspects",
+    "Build",
+    "Finding",
+    "Term",
+    "interaction",
+    "judge",
+    "mean",
+    "rise",
+]
 
 NOT_MEASURED = "not measured"
-
-Value = Callable[[Record], float | None]
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,8 @@ class Term:
 Terms = Mapping[str, Term]
 #: What gives differences their weights.
 Build = Callable[[Mapping[str, Delta]], Terms]
+#: What a claim's differences are of one by one, by name: the same runs, read otherwise.
+Aspects = Mapping[str, Mapping[str, Delta]]
 
 
 @dataclass(frozen=True)
@@ -113,12 +124,14 @@ def judge(
     rule: Rule,
     what: str,
     others: Iterable[Cell] = (),
+    aspects: Aspects | None = None,
+    sampled: bool = False,
 ) -> Finding:
     """The verdict of the latest look that all differences have reached.
 
     A look at n seeds takes the first n seeds of which every difference has both runs. Before the
-    first look nothing is decided. Differences with a run that diverged are left out, and what is
-    left of them is counted: then nothing is taken to hold.
+    first look nothing is decided. Differences with a run that diverged, or of which a measure is
+    not finite, are left out, and what is left of them is counted: then nothing is taken to hold.
 
     Args:
         build: gives the differences their weights.
@@ -129,8 +142,12 @@ def judge(
         what: the effect's name in the evidence.
         others: cells of the same table, whose runs scatter alike; those of the differences and
             those named twice count once.
+        aspects: for reading beside the verdict: the same effect of each aspect by itself, those
+            apart from 0 by Holm over the aspects.
+        sampled: whether the aspects are a random sample of what the effect is about, and the
+            values their means: their scatter is then part of the error.
     """
-    read = {name: _Pairs.of(delta, records, value) for name, delta in deltas.items()}
+    read = {name: Pairs.of(delta, records, value) for name, delta in deltas.items()}
     kept = {name: pairs for name, pairs in read.items() if not pairs.diverged}
     lost = len(read) - len(kept)
     suffix = f"; left out, with runs that diverged: {lost}" if lost else ""
@@ -141,81 +158,33 @@ def judge(
     shared = sorted(set.intersection(*(set(pairs.gains) for pairs in kept.values())))
     reached = [k for k, n in enumerate(LOOKS) if n <= len(shared)]
     if not reached:
-        return Finding(UNDECIDED, _before(what, kept) + suffix)
+        return Finding(UNDECIDED, _before(what, kept, rule.scale.unit) + suffix)
     look = reached[-1]
     seeds = shared[: LOOKS[look]]
-    ours, theirs = (
-        np.array([[p.runs[s][arm] for s in seeds] for p in kept.values()]) for arm in (0, 1)
-    )
     try:
         terms = build({name: deltas[name] for name in kept})
     except ValueError as error:  # too little is left of it
         return Finding(UNDECIDED, f"{what}: {error}{suffix}")
     own = (cell for d in deltas.values() for cell in (d.treatment, d.baseline))
-    elsewhere = _scatter(others, own, records, value, len(seeds))
-    fitted = fit(ours, theirs, np.array([terms[name].weight for name in kept]), elsewhere)
+    elsewhere = scatter(others, own, records, value, len(seeds))
+    weights, even = np.array([terms[name].weight for name in kept]), rule.scale.even
+    fitted = fit(*arms(kept.values(), seeds), weights, elsewhere, even)
+    by_aspect = {
+        aspect: fit(
+            *arms([Pairs.of(of[n], records, value) for n in kept], seeds), weights, even=even
+        )
+        for aspect, of in (aspects or {}).items()
+    }
+    if sampled:
+        fitted = widened(fitted, list(by_aspect.values()))
     verdict = str(decide(fitted, look, rule, lost > 0))
-    words = f"{what}: " + _words(fitted, look, rule, list(kept)) + suffix
-    return Finding(verdict, words, look, (float(fitted.se), float(fitted.df)))
+    words = f"{what}: " + _words(fitted, look, rule, list(kept))
+    if by_aspect:
+        words += "; " + _apart(by_aspect, look, rule.scale.unit)
+    return Finding(verdict, words + suffix, look, (float(fitted.se), float(fitted.df)))
 
 
-@dataclass(frozen=True)
-class _Pairs:
-    """A difference's runs by seed: (treatment, baseline), and whether one of them diverged."""
-
-    runs: Mapping[int, tuple[float, float]]
-    diverged: bool
-
-    @property
-    def gains(self) -> Mapping[int, float]:
-        return {seed: ours - theirs for seed, (ours, theirs) in self.runs.items()}
-
-    @classmethod
-    def of(cls, delta: Delta, records: Records, value: Value) -> _Pairs:
-        arms: list[dict[int, float]] = []
-        diverged = False
-        for cell in (delta.treatment, delta.baseline):
-            values: dict[int, float] = {}
-            for config in cell.runs:
-                record = records.get(config)
-                if record is None:
-                    continue
-                diverged |= record.status == "diverged"
-                measured = _read(cell, record, value)
-                if measured is not None:
-                    values[config.seed] = measured
-            arms.append(values)
-        ours, theirs = arms
-        return cls({s: (ours[s], theirs[s]) for s in ours if s in theirs}, diverged)
-
-
-def _scatter(
-    cells: Iterable[Cell], without: Iterable[Cell], records: Records, value: Value, most: int
-) -> tuple[float, int]:
-    """Residuals of the first ``most`` runs of each cell, cells ``without`` left out."""
-    seen = {_name(cell) for cell in without}
-    squares, df = 0.0, 0
-    for cell in cells:
-        if not cell.runs or cell.value is not None or _name(cell) in seen:
-            continue
-        seen.add(_name(cell))
-        read = (records.get(config) for config in cell.runs)
-        values = [v for record in read if record and (v := value(record)) is not None][:most]
-        if len(values) > 1:
-            own, own_df = residuals(np.array([values]))
-            squares, df = squares + float(own), df + own_df
-    return squares, df
-
-
-def _name(cell: Cell) -> str:
-    return min((config.fingerprint for config in cell.runs), default="")
-
-
-def _read(cell: Cell, record: Record, value: Value) -> float | None:
-    return (cell.value or value)(record)
-
-
-def _before(what: str, kept: Mapping[str, _Pairs]) -> str:
+def _before(what: str, kept: Mapping[str, Pairs], unit: str) -> str:
     """What there is before the first look; for reading, no interval."""
     measured = [list(pairs.gains.values()) for pairs in kept.values() if pairs.gains]
     counts = [len(pairs.runs) for pairs in kept.values()]
@@ -226,16 +195,16 @@ def _before(what: str, kept: Mapping[str, _Pairs]) -> str:
     n = f"n = {most}" if least == most else f"n = {least} to {most}"
     return (
         f"{what}: no look yet, {len(measured)} of {len(kept)} differences measured, {ready} with "
-        f"{LOOKS[0]} seeds; {several} points ({n})"
+        f"{LOOKS[0]} seeds; {several} {unit} ({n})"
     )
 
 
 def _words(fitted: Fit, look: int, rule: Rule, names: list[str]) -> str:
-    n, cells = LOOKS[look], len(names)
+    n, cells, unit = LOOKS[look], len(names), rule.scale.unit
     low, high = repeated_interval(fitted, look)
     of = f" of {cells} differences" if cells > 1 else ""
     parts = [
-        f"{float(fitted.estimate):+.2f} [{float(low):+.2f}, {float(high):+.2f}] points{of} "
+        f"{float(fitted.estimate):+.2f} [{float(low):+.2f}, {float(high):+.2f}] {unit}{of} "
         f"(look at n = {n})"
     ]
     if cells > 1:
@@ -246,22 +215,34 @@ def _words(fitted: Fit, look: int, rule: Rule, names: list[str]) -> str:
             + _named(names, below)
             + f" (Holm), shrunk {drawn.min():+.2f} to {drawn.max():+.2f}"
         )
-    unit = "seeds" if fitted.seeds else "pairs" if fitted.paired else "runs"
+    units = "seeds" if fitted.seeds else "pairs" if fitted.paired else "runs"
     parts.append(
         f"a run's spread {float(fitted.spread):.2f}, correlation of pairs "
-        f"{float(fitted.correlation):+.2f}, units {unit}"
+        f"{float(fitted.correlation):+.2f}, units {units}"
     )
     se, df = float(fitted.se), float(fitted.df)
-    target = MARGIN if rule.bound == 0 else -rule.bound
+    target = rule.target
     tested = 1 if fitted.seeds else cells  # for a share of the seeds
     enough = seeds_to_find(target, se, df, look, tested)
     share = power(target, se, df, look, tested)
-    now = f"power for {target:g} points above {rule.bound:g}: {share:.0%}"
+    now = f"power for {target:g} {unit} above {rule.bound:g}: {share:.0%}"
     if enough is None:
         parts.append(f"{now}, below {POWER:.0%} even with n = {LOOKS[-1]}")
     else:
         parts.append(now if enough == n else f"{now}, {POWER:.0%} with n = {enough}")
     return "; ".join(parts)
+
+
+def _apart(by_aspect: Mapping[str, Fit], look: int, unit: str) -> str:
+    """Which aspects' effects lie apart from 0, and how far they reach."""
+    names, each = list(by_aspect), list(by_aspect.values())
+    above, below = effects_apart(each, look)
+    effects = [float(fitted.estimate) for fitted in each]
+    return (
+        f"of {len(each)} one by one above 0: {int(above.sum())}{_named(names, above)}, below: "
+        f"{int(below.sum())}{_named(names, below)} (Holm), {min(effects):+.2f} to "
+        f"{max(effects):+.2f} {unit}"
+    )
 
 
 def _named(names: list[str], which: np.ndarray) -> str:

@@ -14,21 +14,28 @@ holds on average   "everywhere": only the mean's is above 0      mean Δ <= 0
 does not hold      interval below the bound                      effect >= bound
 does not hold      "everywhere": some cell below 0, by Holm at   that cell's Δ >= 0
                    the look's own share of the error
-no gain of 0.2     interval below MARGIN, not above the bound    effect >= MARGIN
+no gain of 0.2     interval below the scale's margin, not above  effect >= the margin
+                   the bound
 =================  ============================================  ========================
 
 So "does not hold" of a claim about every cell errs with at most two times that. A run that diverged
 has no accuracy: its cell is left out, and nothing "holds" then.
+
+A claim with several parts (:func:`all_of`) holds where each part does, each at its own level: an
+intersection-union test errs no more often than its parts. It does not hold where one part does not,
+which errs with at most the sum of the parts' errors.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tables.inference.looks import LOOKS, increments, level
 from tables.inference.pooled import SEEDS, Fit
+from tables.inference.scale import POINTS, Scale
 
 __all__ = [
     "AVERAGE",
@@ -40,23 +47,24 @@ __all__ = [
     "STATED",
     "UNDECIDED",
     "Rule",
+    "all_of",
     "decide",
+    "effects_apart",
     "holm",
     "power",
     "repeated_interval",
     "seeds_to_find",
 ]
 
-#: Points below which a gain is called none: of the 16 gains that the paper's authors publish as
-#: text for CIFAR-10, one is smaller (0.19, LRR at 80 %).
-MARGIN = 0.2
+#: Points of accuracy below which a gain is called none.
+MARGIN = POINTS.margin
 #: Error of each kind of wrong statement, over all looks, at most.
 STATED = 0.03
 #: The power that an experiment should have to find an effect of MARGIN.
 POWER = 0.8
 
 HOLDS, AVERAGE, FAILS = "holds", "holds on average", "does not hold"
-NO_LARGER, UNDECIDED = f"no gain of {MARGIN:g} points", "undecided"
+NO_LARGER, UNDECIDED = POINTS.none, "undecided"
 
 
 @dataclass(frozen=True)
@@ -64,12 +72,19 @@ class Rule:
     """What is asked of an effect Σ c[i] Δ[i].
 
     Attributes:
-        bound: the effect must lie above it, in points.
+        bound: the effect must lie above it, in the scale's unit.
         everywhere: and every cell's Δ above 0.
+        scale: of the effect.
     """
 
     bound: float = 0.0
     everywhere: bool = False
+    scale: Scale = POINTS
+
+    @property
+    def target(self) -> float:
+        """How far above the bound an effect lies that an experiment should be able to find."""
+        return self.scale.margin if self.bound == 0 else -self.bound
 
 
 def repeated_interval(fitted: Fit, look: int) -> tuple[np.ndarray, np.ndarray]:
@@ -104,6 +119,24 @@ def cells_apart(fitted: Fit, look: int) -> tuple[np.ndarray, np.ndarray]:
     return holm(stats.t.sf(t, df), share), holm(stats.t.cdf(t, df), share)
 
 
+def effects_apart(each: Sequence[Fit], look: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of several effects lie above 0 and which below, by Holm over them at the look's share.
+
+    They may be of the same runs: Holm's method errs no more often whatever the dependence. Shape
+    [..., effects].
+    """
+    from scipy import stats
+
+    estimate, se, df = (
+        np.stack([getattr(fitted, name) for fitted in each], axis=-1)
+        for name in ("estimate", "se", "df")
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.nan_to_num(estimate / se, nan=0.0)
+    share = increments()[look]
+    return holm(stats.t.sf(t, df), share), holm(stats.t.cdf(t, df), share)
+
+
 def decide(fitted: Fit, look: int, rule: Rule, lost: bool = False) -> np.ndarray:
     """The verdict of each experiment of a batch at a look, as the module's table has it.
 
@@ -126,8 +159,26 @@ def decide(fitted: Fit, look: int, rule: Rule, lost: bool = False) -> np.ndarray
         best = np.where(every, HOLDS, AVERAGE).astype(object)
         fails = fails | cells_apart(fitted, look)[1].any(-1)
         above = above | (every & (not lost))
-    small = (high < MARGIN) & (rule.bound == 0.0)
-    return np.where(fails, FAILS, np.where(above, best, np.where(small, NO_LARGER, UNDECIDED)))
+    small = (high < rule.scale.margin) & (rule.bound == 0.0)
+    otherwise = np.where(small, rule.scale.none, UNDECIDED).astype(object)
+    return np.where(fails, FAILS, np.where(above, best, otherwise))
+
+
+def all_of(verdicts: Sequence[str]) -> str:
+    """The verdict on a claim whose parts have these: its worst part's.
+
+    One that does not hold, else one of which less than the margin is left, else one that is open
+    (as is one not measured, where another is), else one that holds on average.
+    """
+    settled = (HOLDS, AVERAGE, FAILS)
+    if FAILS in verdicts:
+        return FAILS
+    small = [v for v in verdicts if v not in settled and v.startswith("no ")]
+    if small:
+        return small[0]
+    if any(v not in settled for v in verdicts):
+        return verdicts[0] if len(set(verdicts)) == 1 else UNDECIDED
+    return AVERAGE if AVERAGE in verdicts else HOLDS
 
 
 def power(effect: float, se: float, df: float, look: int, cells: int = 1) -> float:

@@ -11,7 +11,8 @@ are what the error is spent over. Runs of cell i, arm a, seed s:
 with errors e[i] spread evenly from 6 to 17 points, σ[i] = 0.07 sqrt(e[i]) (0.17 to 0.29 points, as
 10,000 test images give), noise normal of unit variance, correlation r between the two runs of a
 pair, and q a normal shift that all differences of a seed share (κ: its variance over that of a
-difference).
+difference). Scenarios of other values than accuracies say their own levels and spreads
+(:mod:`tables.inference.study_beyond`).
 """
 
 from __future__ import annotations
@@ -63,6 +64,10 @@ class Scenario:
         tails: Student's t noise with this many degrees of freedom instead of normal noise.
         others: other cells of the table, whose spread is known from as many runs each.
         held: whether the stated error is promised here; where it is not, the page shows the price.
+        rule: what is asked, where it is not of a gain in accuracy.
+        weighted: c, where it is not the mean.
+        least, most: error of the first and the last of several cells, in points.
+        sd: a run's spread in the first and the last cell, where it does not follow from the error.
     """
 
     name: str
@@ -75,18 +80,31 @@ class Scenario:
     tails: int | None = None
     others: int = 0
     held: bool = True
+    rule: Rule | None = None
+    weighted: tuple[float, ...] | None = None
+    least: float = 6.0
+    most: float = 17.0
+    sd: tuple[float, float] | None = None
+
+    @property
+    def asked(self) -> Rule:
+        return self.rule or Rule(everywhere=self.everywhere)
 
     @property
     def weights(self) -> np.ndarray:
+        if self.weighted is not None:
+            return np.array(self.weighted)
         return np.full(len(self.effects), 1 / len(self.effects))
 
     @property
     def errors(self) -> np.ndarray:
         n = len(self.effects)
-        return np.linspace(6.0, 17.0, n) if n > 1 else np.array([10.0])
+        return np.linspace(self.least, self.most, n) if n > 1 else np.array([10.0])
 
     @property
     def spread(self) -> np.ndarray:
+        if self.sd is not None:
+            return np.linspace(*self.sd, len(self.effects))
         flat = np.full(len(self.effects), float(np.sqrt(self.errors.mean())))
         return SPREAD * (flat if self.even else np.sqrt(self.errors))
 
@@ -158,14 +176,15 @@ def simulate(scenario: Scenario, experiments: int, seed: int = 0) -> list[np.nda
     shape = (experiments, scenario.others, LOOKS[-1])
     noise = np.random.default_rng(seed + 1_000_000).standard_normal(shape)
     others = 90.0 + SPREAD * np.sqrt(10.0) * noise
-    rule = Rule(everywhere=scenario.everywhere)
+    rule = scenario.asked
     return [
         decide(
             fit(
                 treatment[..., :n],
                 baseline[..., :n],
                 scenario.weights,
-                residuals(others[..., :n]),
+                residuals(others[..., :n]) if scenario.others else (0.0, 0),
+                rule.scale.even,
             ),
             k,
             rule,
@@ -192,7 +211,7 @@ def computed_power(scenario: Scenario, look: int) -> float:
     n, cells = LOOKS[look], len(scenario.effects)
     se = float(np.sqrt((scenario.weights**2 * 2 * scenario.spread**2).sum() / n))
     df = (2 * cells + scenario.others) * (n - 1)
-    return power(float(np.mean(scenario.effects)), se, df, look, cells)
+    return power(float(scenario.weights @ np.array(scenario.effects)), se, df, look, cells)
 
 
 def ever(verdicts: list[np.ndarray], wrong: tuple[str, ...]) -> float:

@@ -16,8 +16,8 @@ from paper_repro.registry import Spec
 from tables import TABLES
 from tables.base import Words
 from tables.compare import data_label, model_label
-from tables.inference.rules import AVERAGE, FAILS, HOLDS, NO_LARGER, UNDECIDED
-from tables.parts import CONTROL, PARTS
+from tables.inference.rules import AVERAGE, FAILS, HOLDS, UNDECIDED
+from tables.parts import CONTROLS, PARTS, WHOLES
 
 __all__ = ["Claim", "Cost", "claims", "costs", "environments", "facts", "tally", "words"]
 
@@ -30,11 +30,11 @@ _KINDS = {
     AVERAGE: ("partly", "✓"),
     HOLDS: ("good", "✓"),
     FAILS: ("bad", "✗"),
-    NO_LARGER: ("bad", "≈"),
+    **{part.rule.scale.none: ("bad", "≈") for part in (*CONTROLS, *PARTS)},
     UNDECIDED: ("open", "?"),
 }
 #: Where the claims stand that no difference of runs judges.
-_ELSEWHERE = {"4": "cost", "5": "surfaces", "8": "table5", "10": "rebuttal-translation"}
+_ELSEWHERE = {"4": "cost", "10": "rebuttal-translation"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Claim:
 
 def claims(profile: Profile, records: Records) -> list[Claim]:
     """The paper's claims, then the control and the questions, each with its verdict here."""
-    anchors = {part.label: part.table for part in (CONTROL, *PARTS)} | _ELSEWHERE
+    anchors = {part.label: part.table for part in (*CONTROLS, *PARTS)} | _ELSEWHERE
     found = []
     for row in TABLES.build(Spec("claims"), profile=profile).rows:
         label, text, rule = row.labels
@@ -79,8 +79,9 @@ def claims(profile: Profile, records: Records) -> list[Claim]:
 
 
 def tally(found: Sequence[Claim]) -> list[tuple[str, str, int]]:
-    """How many of the paper's claims have which verdict: (kind, verdict, count)."""
-    counted = Counter((c.kind, c.verdict) for c in found if c.of_paper)
+    """How many parts of the paper's claims have which verdict: (kind, verdict, count)."""
+    wholes = {whole.label for whole in WHOLES}  # whose parts have rows of their own
+    counted = Counter((c.kind, c.verdict) for c in found if c.of_paper and c.label not in wholes)
     return [(kind, verdict, n) for (kind, verdict), n in counted.most_common()]
 
 

@@ -20,7 +20,7 @@ __all__ = ["Grid", "Once", "Run", "Shown", "command", "grids", "make", "relative
 Value = Callable[[Record], float | None]
 
 #: Make targets of tables that have none of their own name.
-_TARGETS = {"surfaces": "figures", "table5-types": "table5"}
+_TARGETS = {"table5-types": "table5"}
 
 
 class Once(Records):

@@ -1,9 +1,14 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from workplaces import tiny, workplace
 
 from paper_repro.cli import main as cli
+from paper_repro.experiment.profiles import profile
 from paper_repro.experiment.runs import execute
+from paper_repro.registry import Spec
+from tables import TABLES
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +67,28 @@ def test_runs_of_a_table_that_cannot_be_measured_do_not_stop_the_others(tmp_path
     seen = capsys.readouterr()
     assert "6 measures wanted, 6 to make." in seen.out and "6 could not be" in seen.out
     assert seen.err.count("it has no record") == 6
+
+
+def test_what_is_not_trained_here_is_left_out_with_a_count_where_asked(tmp_path, capsys):
+    asked = ("sharpness", "--table", "control", "--seeds", "0", "--where-trained",
+             "--option", "draws=2", "--option", "steps=1", "--option", "samples=32")  # fmt: skip
+    assert status_of("measure", *asked) == 0
+    seen = capsys.readouterr()
+    left = "6 left out, whose networks are not trained here."
+    assert f"6 measures wanted, 0 to make; {left}" in seen.out and seen.err == ""
+    # One is trained: it is measured, and the next time there already.
+    config = next(iter(TABLES.build(Spec("control"), profile=profile("smoke")).runs()))
+    place = workplace(tmp_path)
+    execute(replace(config, epochs=1), place)
+    short = replace(config, epochs=1)
+    body = place.records.get(short).body
+    place.records.write(config, "finished", body)
+    place.folder(config).mkdir(parents=True)
+    place.weights(short).rename(place.weights(config))
+    assert status_of("measure", *asked) == 0
+    assert "6 measures wanted, 1 to make; 5 left out" in capsys.readouterr().out
+    assert status_of("measure", *asked) == 0
+    assert "6 measures wanted, 0 to make; 5 left out" in capsys.readouterr().out
+    place.weights(config).unlink()
+    assert status_of("measure", "spectrum", *asked[1:6]) == 0
+    assert "0 to make; 6 left out" in capsys.readouterr().out

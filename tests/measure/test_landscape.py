@@ -38,6 +38,14 @@ def test_samples_taken_in_pieces_make_the_same_mean(monkeypatch):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
 
 
+def test_on_a_cpu_images_are_channels_last_in_pieces_that_fit_its_caches(monkeypatch):
+    monkeypatch.setattr("paper_repro.measure.landscape._ON_CPU", 40)
+    landscape = Landscape(subject(), samples=64, seed=0)
+    assert [len(targets) for _, targets in landscape.batches] == [40, 24]
+    for inputs, _ in landscape.batches:
+        assert inputs.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_no_samples_are_no_landscape():
     with pytest.raises(UserError, match="at least 1 sample, not 0"):
         Landscape(subject(), samples=0, seed=0)

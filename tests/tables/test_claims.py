@@ -8,18 +8,21 @@ import numpy as np
 import pytest
 from workplaces import made_body
 
+from paper_repro.data.corrupted import TYPES
+from paper_repro.experiment.measures import Measures
 from paper_repro.experiment.profiles import profile
 from paper_repro.experiment.records import Records
 from paper_repro.registry import Spec
 from tables import TABLES
-from tables.claims import OTHERS, controlled, rule_in_words
+from tables.claims import OTHERS, controlled, rule_in_words, whole_in_words
 from tables.inference.looks import LOOKS
 from tables.inference.reading import NOT_MEASURED, Finding
 from tables.inference.rules import AVERAGE, FAILS, HOLDS, NO_LARGER, UNDECIDED
-from tables.parts import CONTROL, PARTS, with_looks
+from tables.parts import CONTROLS, PARTS, WHOLES, with_looks
 from tables.render import csv, latex, markdown
 
 CPU, PAPER, SMOKE = profile("cpu"), profile("paper"), profile("smoke")
+LOOKED = with_looks(CPU)
 OPEN = "(whether this bed shows SAM's gain is open)"
 NEITHER = "(this bed does not show SAM's gain either)"
 
@@ -45,6 +48,12 @@ def verdicts(records, size):
     return {row.labels[0]: row.entries[0].say(records) for row in build(size).rows}
 
 
+def judged(records, *labels):
+    """Verdicts and evidence of some parts, without the controls."""
+    found = {p.label: p.judge(LOOKED, records) for p in PARTS if p.label in labels}
+    return {k: f.verdict for k, f in found.items()}, {k: f.evidence for k, f in found.items()}
+
+
 def test_verdicts_of_made_up_records(records):
     found = verdicts(records, CPU)
     assert {found[part.label] for part in PARTS} == {NOT_MEASURED}
@@ -61,8 +70,111 @@ def test_verdicts_of_made_up_records(records):
     found = verdicts(records, CPU)
     assert found["C"] == found["2a"] == found["9"] == HOLDS
     assert found["3b"] == FAILS  # a point is more than marginal
-    assert [found[i] for i in ("5", "8", "10")] == [NOT_MEASURED] * 3
+    beyond = ("5a", "5b", "8", "R", "10", "10a", "10b", "Ct")
+    assert [found[i] for i in beyond] == [NOT_MEASURED] * len(beyond)
     assert found["11"] == FAILS  # the committed theory report
+
+
+def measured(records, table, values):
+    """Measures of every run of a table, of ``values(config, noise)``; and the runs' records."""
+    for config, spec in TABLES.build(Spec(table), profile=CPU).measures():
+        noise = np.random.default_rng(int(config.fingerprint, 16))
+        if (found := values(config, noise, spec)) is not None:
+            records.write(config, "finished", made_body(last=80.0))
+            body = {"weights": "", "environment": {"commit": "c0ffee", "dirty": False}}
+            Measures(records.folder).write(config, spec, found, body)
+
+
+def surfaces_of(ratio, rises, spoilt=lambda config: False):
+    """Ra that S2-SAM divides by ``ratio`` and that grows by ``rises`` a point of sparsity."""
+
+    def values(config, noise, spec):
+        if spec.name != "surface":
+            return None
+        grown = np.exp(rises * 100 * config.sparsity + 0.05 * noise.standard_normal())
+        ra = grown / (ratio if config.optimizer.name == "s2sam" else 1.0)
+        along = [None if spoilt(config) else ra * (1 + i) for i in range(5)]
+        return {"ra": ra, "ra_std": 0.1, "ra_each": along, "loss": 0.1}
+
+    return values
+
+
+def under_corruptions(gain, clean=0.0, blurred=0.0):
+    """Accuracies that S2-SAM raises by ``gain``, by ``clean`` without and more under blur."""
+
+    def values(config, noise, spec):
+        own = config.optimizer.name == "s2sam"
+        at = 60.0 + 0.1 * noise.standard_normal()
+        types = {
+            name: [at + own * (gain + (blurred if "blur" in name else 0.0))] * 5 for name in TYPES
+        }
+        mean = float(np.mean([v[0] for v in types.values()]))
+        return {"clean": 80 + own * clean, "mean": mean, "types": types,
+                "common": mean, "groups": {}}  # fmt: skip
+
+    return values
+
+
+@pytest.mark.parametrize(
+    ("ratio", "rises", "fifth"),
+    [
+        (1.5, 0.05, {"5a": HOLDS, "5b": HOLDS}),
+        (1.0, 0.0, {"5a": "no rise of 10 log points", "5b": "no fall of 10 log points"}),
+        (0.7, -0.05, {"5a": FAILS, "5b": FAILS}),
+    ],
+)
+def test_surfaces_are_judged_by_the_ratio_of_ra(records, ratio, rises, fifth):
+    measured(records, "surfaces", surfaces_of(ratio, rises))
+    found, says = judged(records, "5a", "5b")
+    assert found == fifth
+    fall = float(says["5b"].split(": ")[1].split()[0])
+    assert fall == pytest.approx(100 * np.log(ratio), abs=3)
+    assert "of 12 differences (look at n = 3)" in says["5b"]
+    above, below = (5, 0) if ratio > 1 else (0, 5) if ratio < 1 else (0, 0)
+    assert f"of 5 one by one above 0: {above}" in says["5b"] and f"below: {below}" in says["5b"]
+    rise = float(says["5a"].split(": ")[1].split()[0])
+    assert rise == pytest.approx(18 * 100 * rises, abs=5)
+
+
+def test_a_surface_that_is_not_finite_keeps_anything_from_holding(records):
+    spoilt = lambda c: c.seed == 1 and c.method.name == "snip" and c.sparsity == 0.98  # noqa: E731
+    measured(records, "surfaces", surfaces_of(1.5, 0.05, spoilt))
+    found, says = judged(records, "5b")
+    assert found["5b"] == UNDECIDED and "of 11 differences" in says["5b"]
+    assert says["5b"].endswith("; left out, with runs that diverged: 1")
+
+
+def test_corruptions_are_judged_by_their_mean_and_type_by_type(records):
+    measured(records, "table5", under_corruptions(1.0, clean=1.0, blurred=2.0))
+    found, says = judged(records, "8", "R")
+    assert found["8"] == HOLDS and "of 4 differences (look at n = 3)" in says["8"]
+    assert "of 19 one by one above 0: 19" in says["8"]
+    assert found["R"] == HOLDS  # under blur alone
+    measured(records, "table5", under_corruptions(-1.0, clean=-1.0, blurred=1.0))
+    found, says = judged(records, "8")
+    assert found["8"] == FAILS and "below: 14 (" in says["8"]
+    measured(records, "table5", under_corruptions(0.0))
+    assert judged(records, "8")[0]["8"] == "no gain of 0.5 points"
+
+
+def test_other_tasks_are_judged_one_by_one_and_together(records):
+    fill(records, "table3", CPU, lambda c: 1.0)
+    assert judged(records, "10a", "10b")[0] == {"10a": NOT_MEASURED, "10b": HOLDS}
+    fill(records, "rebuttal-translation", CPU, lambda c: 1.0)
+    fill(records, "control", CPU, lambda c: 1.0)
+    found = verdicts(records, CPU)
+    assert [found[x] for x in ("C", "Ct", "10", "10a", "10b")] == [HOLDS] * 5
+    (row,) = (row for row in build(CPU).rows if row.labels[0] == "10")
+    assert row.entries[1].say(records) == f"10a: {HOLDS}; 10b: {HOLDS}"
+    fill(records, "rebuttal-translation", CPU, lambda c: 1.0 * (c.optimizer.name == "s2sam"))
+    found = verdicts(records, CPU)  # SAM gains nothing there
+    assert found["Ct"] in ("no gain of 0.2 BLEU", UNDECIDED)
+    assert found["10b"] == HOLDS and found["10a"] == f"{HOLDS} {doubt(found['Ct'])}"
+    assert found["10"] == f"{HOLDS} {doubt(found['Ct'])}"
+
+
+def doubt(control):
+    return OPEN if control == UNDECIDED else NEITHER
 
 
 def test_weight_decay_is_told_from_the_optimizers_gain(records):
@@ -126,7 +238,7 @@ def test_more_seeds_than_the_profiles_are_judged_too(records):
     assert "(look at n = 5)" in row.entries[1].say(records)
 
 
-@pytest.mark.parametrize("part", [CONTROL, *PARTS], ids=lambda p: p.label)
+@pytest.mark.parametrize("part", [*CONTROLS, *PARTS], ids=lambda p: p.label)
 def test_every_part_has_differences_of_its_own_table(part):
     deltas = part.deltas(PAPER)
     own = {c.fingerprint for c in TABLES.build(Spec(part.table), profile=PAPER).runs()}
@@ -134,15 +246,19 @@ def test_every_part_has_differences_of_its_own_table(part):
     assert deltas and {c.fingerprint for c in runs} <= own
     assert len({c.fingerprint for c in runs}) == len(runs)  # each run is in one difference
     weights = [term.weight for term in part.build(deltas).values()]
-    rising = part.what.startswith(("rise", "interaction"))
-    assert sum(weights) == pytest.approx(0.0 if rising else 1.0)
+    if part.label == "5a":  # along the longest way: 18 (18 a + 5 b) / (18² + 5²), a third each
+        assert sorted(weights) == pytest.approx([18 * 5 / 349 / 3] * 3 + [18 * 18 / 349 / 3] * 3)
+    else:
+        rising = part.what.startswith(("rise", "interaction"))
+        assert sum(weights) == pytest.approx(0.0 if rising else 1.0)
 
 
 def test_the_parts_cover_the_cells_that_they_name():
-    found = {part.label: part.deltas(PAPER) for part in (CONTROL, *PARTS)}
+    found = {part.label: part.deltas(PAPER) for part in (*CONTROLS, *PARTS)}
     counts = {label: len(deltas) for label, deltas in found.items()}
     assert counts == {
-        "C": 2, "1a": 21, "1b": 3, "1c": 21, "1d": 3, "2a": 8, "2b": 21, "3a": 3, "3b": 1,
+        "C": 2, "Ct": 1, "1a": 21, "1b": 3, "1c": 21, "1d": 3, "2a": 8, "2b": 21, "3a": 3, "3b": 1,
+        "5a": 6, "5b": 12, "8": 4, "R": 4, "10a": 3, "10b": 8,
         "6": 3, "7": 3, "9": 1, "Wa": 1, "Wb": 2, "Wc": 2, "Wd": 1, "We": 2, "Wf": 2,
     }  # fmt: skip
     assert not {c.method.name for d in found["1a"].values() for c in d.treatment.runs} & {"lt"}
@@ -153,7 +269,8 @@ def test_the_parts_cover_the_cells_that_they_name():
         }
         for label, deltas in found.items()
     }
-    assert pairs.pop("C") == {("sam", "sgd")}
+    assert pairs.pop("C") == pairs.pop("Ct") == {("sam", "sgd")}
+    assert pairs.pop("5a") == {("sgd", "sgd")}
     assert pairs.pop("3a") == pairs.pop("3b") == {("s2sam", "sam")}
     assert set(map(frozenset, pairs.values())) == {frozenset({("s2sam", "sgd")})}
     released = found["Wa"]["diagonal"]
@@ -164,7 +281,8 @@ def test_the_parts_cover_the_cells_that_they_name():
 @pytest.mark.parametrize("size", [CPU, PAPER, SMOKE], ids=lambda p: p.name)
 def test_the_page_shows_every_claim_with_its_rule(records, size):
     page = markdown(build(size), records, size)
-    rows = [(part.text, rule_in_words(part)) for part in (CONTROL, *PARTS)]
+    rows = [(part.text, rule_in_words(part)) for part in (*CONTROLS, *PARTS)]
+    rows += [(whole.text, whole_in_words(whole)) for whole in WHOLES]
     rows += [(text, rule) for _, text, rule, _ in OTHERS]
     assert all(text in page and rule in page for text, rule in rows)
     labels = [row.labels[0] for row in build(size).rows]

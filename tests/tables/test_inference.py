@@ -11,7 +11,8 @@ from scipy import stats
 from tables.inference.__main__ import main
 from tables.inference.looks import ALPHA, LOOKS, increments, level, levels, spent
 from tables.inference.page import page
-from tables.inference.pooled import fit, residuals, shrunk
+from tables.inference.pooled import fit, residuals, shrunk, widened
+from tables.inference.reading import NOT_MEASURED
 from tables.inference.rules import (
     AVERAGE,
     FAILS,
@@ -22,13 +23,16 @@ from tables.inference.rules import (
     STATED,
     UNDECIDED,
     Rule,
+    all_of,
     cells_apart,
     decide,
+    effects_apart,
     holm,
     power,
     repeated_interval,
     seeds_to_find,
 )
+from tables.inference.scale import Scale
 from tables.inference.study import (
     SCENARIOS,
     Scenario,
@@ -37,6 +41,14 @@ from tables.inference.study import (
     ever,
     naive,
     simulate,
+)
+from tables.inference.study_beyond import (
+    BEYOND,
+    POWERS,
+    TOGETHER,
+    along_directions,
+    together,
+    types_apart,
 )
 
 # -- looks ---------------------------------------------------------------------------------------
@@ -217,6 +229,59 @@ def test_what_diverged_keeps_anything_from_holding():
     assert decide(made((-2.0, -2.0)), 1, Rule(), lost=True) == FAILS
 
 
+def test_another_scale_has_its_own_margin_and_its_own_word():
+    smooth = Scale("log points", 10.0, "fall", even=True)
+    assert decide(made((1.0,) * 12), 1, Rule(scale=smooth)) == HOLDS  # no margin above 0
+    assert decide(made((0.0,) * 12), 1, Rule(scale=smooth)) == "no fall of 10 log points"
+    assert decide(made((0.0,) * 12, spread=30.0), 1, Rule(scale=smooth)) == UNDECIDED
+    assert (Rule(scale=smooth).target, Rule(bound=-0.5).target) == (10.0, 0.5)
+
+
+def test_a_claim_of_parts_is_as_its_worst_part_is():
+    none = "no fall of 10 log points"
+    assert all_of([HOLDS, HOLDS]) == HOLDS and all_of([HOLDS, AVERAGE]) == AVERAGE
+    assert all_of([HOLDS, UNDECIDED]) == all_of([NOT_MEASURED, HOLDS]) == UNDECIDED
+    assert all_of([NOT_MEASURED] * 2) == NOT_MEASURED
+    assert all_of([NOT_MEASURED, UNDECIDED]) == UNDECIDED
+    assert all_of([UNDECIDED, none]) == all_of([none, HOLDS]) == none
+    assert all_of([none, FAILS, UNDECIDED]) == FAILS
+
+
+def test_values_that_scatter_alike_have_no_error_rate():
+    # Of minus the logarithm of something large: far from any percentage, and moved as a whole.
+    rng = np.random.default_rng(4)
+    ours, theirs = -500 + rng.standard_normal((2, 3, 5))
+    weights = np.full(3, 1 / 3)
+    found = fit(ours, theirs, weights, even=True)
+    squares = sum(((y - y.mean()) ** 2).sum() for arm in (ours, theirs) for y in arm)
+    assert found.spread == pytest.approx(math.sqrt(squares / 24))
+    assert found.se == pytest.approx(math.sqrt(2 * squares / 24 / 5 / 3))
+    moved = fit(ours + 900, theirs + 900, weights, even=True)
+    assert moved.se == pytest.approx(found.se) and moved.estimate == pytest.approx(found.estimate)
+
+
+def test_a_sample_adds_its_own_scatter_to_the_error():
+    each = [made((x, x + 1.0), seed=i) for i, x in enumerate((1.0, 2.0, 3.0))]
+    plain = made((2.0, 3.0))
+    wide = widened(plain, each)
+    assert wide.estimate == plain.estimate and np.all(wide.effects == plain.effects)
+    more = np.var([1.5, 2.5, 3.5], ddof=1) / 3
+    assert wide.se == pytest.approx(math.sqrt(plain.se**2 + more))
+    assert wide.cell_se == pytest.approx(np.sqrt(plain.cell_se**2 + 1 / 3))
+    df = (plain.se**2 + more) ** 2 / (plain.se**4 / plain.df + more**2 / 2)
+    assert wide.df == pytest.approx(df) and 2 < wide.df < plain.df
+    alike = widened(plain, [plain] * 3)
+    assert alike.se == pytest.approx(plain.se) and alike.df == pytest.approx(plain.df)
+
+
+def test_effects_one_by_one_are_held_against_their_number():
+    near, far, back = (made((x,) * 4, spread=0.2, seeds=5) for x in (0.25, 2.0, -2.0))
+    above, below = effects_apart([near, far, back], 1)
+    assert above.tolist() == [True, True, False] and below.tolist() == [False, False, True]
+    above, _ = effects_apart([near, *[made((0.0,) * 4)] * 30], 1)  # one of many
+    assert not above.any()
+
+
 def test_which_cells_lie_apart():
     above, below = cells_apart(made((3.0, 0.0, -3.0)), 1)
     assert above.tolist() == [True, False, False] and below.tolist() == [False, False, True]
@@ -227,10 +292,49 @@ def test_which_cells_lie_apart():
 HISTORIES = 4000
 
 
-@pytest.mark.parametrize("scenario", [s for s in SCENARIOS if s.held], ids=lambda s: s.name)
+HELD = [s for s in (*SCENARIOS, *BEYOND) if s.held]
+
+
+@pytest.mark.parametrize("scenario", HELD, ids=lambda s: s.name)
 def test_errors_are_at_most_what_is_stated(scenario):
     wrong = ever(simulate(scenario, HISTORIES), scenario.wrong)
     assert wrong <= STATED + 2 * math.sqrt(STATED * (1 - STATED) / HISTORIES)
+
+
+@pytest.mark.parametrize("claim", TOGETHER, ids=lambda c: c.name)
+def test_a_claim_of_parts_errs_at_most_as_stated(claim):
+    allowed = claim.stated + 2 * math.sqrt(claim.stated * (1 - claim.stated) / HISTORIES)
+    assert together(claim, HISTORIES) <= allowed
+
+
+def test_types_one_by_one_err_at_most_as_stated_and_are_found():
+    histories = 1000
+    for share in types_apart(histories):
+        assert share <= STATED + 2 * math.sqrt(STATED * (1 - STATED) / histories)
+    up, down = types_apart(200, gain=2.0)
+    assert up > 0.95 and down < 0.05
+
+
+@pytest.mark.parametrize(
+    ("claim", "scenario"), POWERS[::3], ids=lambda x: x if isinstance(x, str) else ""
+)
+def test_the_power_beyond_accuracy_is_as_computed(claim, scenario):
+    for look, verdicts in enumerate(simulate(scenario, HISTORIES, seed=1)):
+        computed = computed_power(scenario, look)
+        assert (verdicts == HOLDS).mean() == pytest.approx(computed, abs=0.035)
+
+
+def test_directions_that_differ_make_neither_a_fall_nor_a_rise():
+    histories = 1000
+    added, left = (along_directions(histories, tau=10.0, sampled=yes) for yes in (True, False))
+    for wrong, stated in (((HOLDS, AVERAGE), STATED), ((FAILS,), 2 * STATED)):
+        assert ever(added, wrong) <= stated + 2 * math.sqrt(stated * (1 - stated) / histories)
+        assert ever(left, wrong) > 0.1  # what adding the directions' scatter avoids
+
+
+def test_a_fall_is_found_along_all_directions():
+    last = along_directions(200, fall=40.0, tau=10.0)[-1]
+    assert np.isin(last, (HOLDS, AVERAGE)).mean() > 0.9
 
 
 def test_the_price_of_what_is_not_promised_is_seen():
@@ -280,4 +384,4 @@ def test_the_page_states_its_numbers_with_their_n(tmp_path, capsys):
         main(["--experiments", "1"])
     assert stopped.value.code == 2 and capsys.readouterr().err.count("\n") == 1
     assert "100 simulated histories" in text and "{" not in text
-    assert all(scenario.name in text for scenario in SCENARIOS)
+    assert all(scenario.name in text for scenario in (*SCENARIOS, *BEYOND, *TOGETHER))

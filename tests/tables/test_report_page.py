@@ -201,6 +201,15 @@ def test_the_text_beside_the_templates_has_both_parts():
     assert all(len(points) >= 3 and all(points) for _, points in sections.words())
 
 
+def test_a_claim_of_several_parts_is_counted_by_its_parts():
+    def claim(label, verdict):
+        return sections.Claim(label, "", "", verdict, "", "", "open", "?", "", label[0].isdigit())
+
+    rows = [claim("10", "undecided"), claim("10a", "undecided"), claim("10b", "not measured")]
+    counted = {verdict: n for _, verdict, n in sections.tally([*rows, claim("C", "undecided")])}
+    assert counted == {"undecided": 1, "not measured": 1}
+
+
 def test_costs_are_the_committed_measurements():
     measured = json.loads((CHECKOUT / "benchmarks" / "results-cpu.json").read_text())
     rows = {c.arithmetic: c for c in sections.costs() if c.source.endswith("results-cpu.json")}

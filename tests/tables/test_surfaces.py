@@ -1,4 +1,5 @@
 import hashlib
+import math
 
 import pytest
 from workplaces import made_body
@@ -71,9 +72,9 @@ def test_each_column_reads_its_own_number(tmp_path):
     page = markdown(build("cpu"), Records(tmp_path), profile("cpu"))
     line = next(x for x in page.splitlines() if x.startswith("| SNIP") and "| SGD" in x)
     numbers = [c.split()[0] for c in line.strip("|").split("|")[3:]]
-    assert numbers == ["1.500", "0.2500", "3.500", "0.125", "12.50", "99.0"]
+    assert numbers == ["1.50", "0.2500", "3.500", "0.125", "12.50", "99.0"]
     line = next(x for x in page.splitlines() if "unrestricted" in x and "| SGD" in x)
-    assert "1.500" in line and line.count("–") == 5
+    assert "1.50" in line and line.count("–") == 5
 
 
 def test_figures_are_drawn_from_what_is_measured_and_say_ra_and_n(tmp_path, capsys):
@@ -85,11 +86,15 @@ def test_figures_are_drawn_from_what_is_measured_and_say_ra_and_n(tmp_path, caps
     )
     assert set(drawn) == {"surface-mest", "contour-mest", "spectrum-mest"}
     titles = {axes.get_title() for axes in drawn["surface-mest"].axes}
-    measured = "Ra 1.5 ± 0.14\n(n = 2: 1 seed)"
+    measured = "Ra 1.5 ± 0.14\n(n = 1 seed, 2 pairs of directions)"
     both = ("SGD", "S2-SAM")
     assert titles == {f"{o}, {s}: {measured}" for o in both for s in ("80%", "90%")} | {
         f"{o}, {s}\nnot measured" for o in both for s in ("95%", "98%")
     }
+    # In equal ratios: powers of ten are evenly spaced on the axis of heights.
+    shown = next(axes for axes in drawn["surface-mest"].axes if "not" not in axes.get_title())
+    assert shown.get_zlim() == pytest.approx((math.log10(0.25), math.log10(2.0)))
+    assert [t.get_text() for t in shown.get_zticklabels()] == ["1"]
     assert main(["surfaces", "--results", str(tmp_path)]) == 0
     folder = tmp_path / "smoke" / "figures"
     assert {p.name for p in folder.iterdir()} == {

@@ -9,7 +9,7 @@ from paper_repro.experiment.records import Records
 from paper_repro.registry import Spec
 from tables import TABLES
 from tables.inference.looks import LOOKS
-from tables.parts import CONTROL, PARTS
+from tables.parts import CONTROLS, PARTS
 from tables.worth import BED, PRIOR, questions
 
 CPU, PAPER, SMOKE = profile("cpu"), profile("paper"), profile("smoke")
@@ -22,13 +22,13 @@ def records(tmp_path):
 
 def test_every_part_of_a_profile_is_open_at_first(records):
     asked = {q.name.split(":")[0]: q for q in questions(PAPER, records)}
-    assert list(asked) == [part.label for part in (CONTROL, *PARTS)]
+    assert list(asked) == [part.label for part in (*CONTROLS, *PARTS)]
     assert {len(q.seeds) for q in asked.values()} == {LOOKS[-1]}
     assert asked["C"].importance == BED and asked["1a"].importance == 1.0
     assert {q.name.split(":")[0] for q in questions(CPU, records)} == set(asked)
     old = profile("cpu-bf16-12")
     labels = {q.name.split(":")[0] for q in questions(old, records)}
-    assert labels == set(asked) - {"1c", "1d"}  # no CIFAR-100 there
+    assert labels == set(asked) - {"1c", "1d", "10a", "10b", "Ct"}  # CIFAR-10 alone
 
 
 def test_a_seed_is_every_comparisons_pair_side_by_side(records):
@@ -47,7 +47,8 @@ def test_only_some_tables(records):
 
 def test_smoke_asks_for_its_own_seeds_and_promises_nothing(records):
     for q in questions(SMOKE, records):
-        assert len(q.seeds) == 2 and q.looks == (2,) and q.expects(2) == ""
+        n = 1 if q.table == "surfaces" else 2  # which looks at the first seed alone
+        assert len(q.seeds) == n and q.looks == (n,) and q.expects(n) == ""
 
 
 def test_what_is_decided_is_no_question_any_more(records):
@@ -74,6 +75,11 @@ def test_the_error_of_an_answer_falls_from_what_is_known_before(records):
     for q in questions(PAPER, records):
         errors = [q.error(n) for n in (0, *LOOKS)]
         assert errors[0] == PRIOR and errors == sorted(errors, reverse=True)
+    (asked,) = (q for q in questions(PAPER, records) if q.name.startswith("8"))
+    # A standard error is worth as many margins as another: 0.5 points under corruptions.
+    se = 0.07 * np.sqrt(10 * 2 / 4 / 5)
+    assert asked.error(5) == pytest.approx((PRIOR**-2 + se**-2) ** -0.5)
+    assert f"standard error {2.5 * se:.2f} points" in asked.expects(5)
     (asked,) = (q for q in questions(PAPER, records) if q.name.startswith("Wa"))
     se = 0.07 * np.sqrt(10 * 2 / 5)
     assert asked.error(5) == pytest.approx((PRIOR**-2 + se**-2) ** -0.5)

@@ -1,0 +1,104 @@
+"""The runs of differences and cells as numbers by seed, from records and from measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from paper_repro.experiment.measures import Measures
+from paper_repro.experiment.records import Record, Records
+from tables.base import Cell, Delta
+from tables.inference.pooled import residuals
+
+__all__ = ["Pairs", "Value", "arms", "scatter"]
+
+Value = Callable[[Record], float | None]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A difference's runs by seed: (treatment, baseline).
+
+    Attributes:
+        runs: of the seeds that have both.
+        diverged: whether one of them diverged, or was measured and is not finite.
+    """
+
+    runs: Mapping[int, tuple[float, float]]
+    diverged: bool
+
+    @property
+    def gains(self) -> Mapping[int, float]:
+        return {seed: ours - theirs for seed, (ours, theirs) in self.runs.items()}
+
+    @classmethod
+    def of(cls, delta: Delta, records: Records, value: Value) -> Pairs:
+        """Read both arms; ``value`` is what is read of a record where a cell says nothing else."""
+        sides: list[dict[int, float]] = []
+        diverged = False
+        for cell in (delta.treatment, delta.baseline):
+            values: dict[int, float] = {}
+            for config in cell.runs:
+                record = records.get(config)
+                if record is None:
+                    continue
+                measured, lost = _read(cell, record, records, value)
+                diverged |= lost
+                if measured is not None:
+                    values[config.seed] = measured
+            sides.append(values)
+        ours, theirs = sides
+        return cls({s: (ours[s], theirs[s]) for s in ours if s in theirs}, diverged)
+
+
+def _read(cell: Cell, record: Record, records: Records, value: Value) -> tuple[float | None, bool]:
+    """What a cell reads of a run, and whether there will never be a number."""
+    if record.status == "diverged":
+        return None, True
+    if cell.measurement is None:
+        return (cell.value or value)(record), False
+    if record.status != "finished":
+        return None, False
+    there = Measures(records.folder).get(record.config, cell.measurement.spec)
+    if there is None:  # not measured yet
+        return None, False
+    measured = cell.measurement.value(there)
+    return measured, measured is None
+
+
+def arms(pairs: Iterable[Pairs], seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Treatment and baseline of shape [C, n], for C differences and n seeds that all of them have.
+
+    What an aspect lacks is nan.
+    """
+    lacks = (float("nan"), float("nan"))
+    both = np.array([[p.runs.get(seed, lacks) for seed in seeds] for p in pairs])
+    return both[..., 0], both[..., 1]
+
+
+def scatter(
+    cells: Iterable[Cell], without: Iterable[Cell], records: Records, value: Value, most: int
+) -> tuple[float, int]:
+    """Residuals of the first ``most`` runs of each cell that reads ``value``.
+
+    Cells ``without`` are left out, and each counts once.
+    """
+    seen = {_name(cell) for cell in without}
+    squares, df = 0.0, 0
+    for cell in cells:
+        other = cell.value is not None or cell.measurement is not None
+        if not cell.runs or other or _name(cell) in seen:
+            continue
+        seen.add(_name(cell))
+        read = (records.get(config) for config in cell.runs)
+        values = [v for record in read if record and (v := value(record)) is not None][:most]
+        if len(values) > 1:
+            own, own_df = residuals(np.array([values]))
+            squares, df = squares + float(own), df + own_df
+    return squares, df
+
+
+def _name(cell: Cell) -> str:
+    return min((config.fingerprint for config in cell.runs), default="")
