@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from paper_repro.config import RunConfig
 from paper_repro.experiment.profiles import Profile
 from paper_repro.experiment.records import Records
 from tables.base import Delta, last_accuracy
@@ -24,7 +25,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "R4: LT at 90 % by share a round": ("6",),
 }
 _CONTROL = "Control: SAM − SGD"
-_ROW, _MARGIN = 0.165, 1.75  # inches
+_ROW, _MARGIN = 0.165, 1.9  # inches
 _ROOM = 0.06  # of the axis, on both sides of what it must hold
 
 
@@ -63,14 +64,17 @@ def draw(profile: Profile, records: Records) -> Iterator[tuple[str, Any]]:
     names = {f"{h}: {name}": d for (h, name), d in everything.items()}
     found = effects(names, records, last_accuracy)
     lines: list[_Line] = []
+    above: set[tuple[RunConfig, ...]] = set()  # a rebuttal repeats cells of Table 1
     for heading, deltas in groups.items():
+        new = {name: d for name, d in deltas.items() if _runs(d) not in above}
+        above.update(map(_runs, new.values()))
         own = [
             _Line(name, found.each[key])
-            for name in deltas
+            for name in new
             if (key := f"{heading}: {name}") in found.each
         ]
         if own:
-            lines += [_Line(f"{heading} ({len(own)} of {len(deltas)})"), *own]
+            lines += [_heading(heading, len(own), len(new)), *own]
     if lines:
         mean = mean_effect(found, names)
         if mean is not None:
@@ -79,7 +83,7 @@ def draw(profile: Profile, records: Records) -> Iterator[tuple[str, Any]]:
     sam = effects(control, records, last_accuracy)
     if sam.each:
         lines += [
-            _Line(f"{_CONTROL} ({len(sam.each)} of {len(control)})"),
+            _heading(_CONTROL, len(sam.each), len(control)),
             *(
                 _Line("dense" if k == "0%" else f"MEST(EM) {k}", effect, "SAM")
                 for k, effect in sam.each.items()
@@ -87,6 +91,14 @@ def draw(profile: Profile, records: Records) -> Iterator[tuple[str, Any]]:
         ]
     if lines:
         yield "forest", _forest(profile, lines, found.df)
+
+
+def _runs(delta: Delta) -> tuple[RunConfig, ...]:
+    return (*delta.treatment.runs, *delta.baseline.runs)
+
+
+def _heading(name: str, measured: int, cells: int) -> _Line:
+    return _Line(f"{name} ({measured} of {cells} cells measured)")
 
 
 def _forest(profile: Profile, lines: list[_Line], df: int) -> Any:
@@ -108,7 +120,7 @@ def _forest(profile: Profile, lines: list[_Line], df: int) -> Any:
     axes.grid(axis="x", color="#dddddd", linewidth=0.5)
     axes.set_axisbelow(True)
     axes.set_xlabel("Δ accuracy (points)\nright of 0: better than SGD", fontsize=8)
-    drawn.suptitle("Accuracy with S2-SAM minus with SGD, cell by cell")
+    drawn.suptitle("Test accuracy with S2-SAM minus with SGD")
     _legend(axes, df, profile.evidence and any(e.published is not None for e in shown))
     return described(drawn, _words(lines, df))
 
@@ -151,7 +163,7 @@ def _line(axes: Any, y: int, line: _Line, evidence: bool) -> None:
     axes.plot(effect.mean, y, marker, color=colour, markersize=7 if line.pooled else 4.5, zorder=3)
     if evidence and effect.published is not None:
         axes.plot(effect.published, y, "x", color=PUBLISHED, markersize=5, zorder=4)
-    of = f"{effect.n} cells" if line.pooled else f"{effect.n}"
+    of = f"{effect.n} cells" if line.pooled else f"n = {effect.n}"
     axes.annotate(
         f"{effect.mean:+.2f} ({of})" + (", some diverged" if effect.lost else ""),
         (1.0, y),
@@ -171,11 +183,16 @@ def _legend(axes: Any, df: int, published: bool) -> None:
             [], [], marker=marker, color=colour, linestyle=line, markersize=size, label=label
         )
 
-    interval = f", 95 % interval (pooled, {df} df)" if df else "; no interval, n = 1"
+    # A cell of one seed borrows its spread from those of several.
+    interval = (
+        f"and 95 % interval, its width from\nthe scatter of seeds in all cells ({df} df)"
+        if df
+        else "no interval: one seed a cell"
+    )
     handles = [
-        mark("o", COLOURS["S2-SAM"], f"mean (seeds){interval}", line="-" if df else ""),
+        mark("o", COLOURS["S2-SAM"], f"mean of n seeds, {interval}", line="-" if df else ""),
         mark(".", GREY, "each seed", 3),
-        *([mark("x", PUBLISHED, "paper (its own setting)", 5)] if published else []),
+        *([mark("x", PUBLISHED, "what the paper reports, of its own setting", 5)] * published),
     ]
     axes.legend(
         handles=handles,

@@ -67,14 +67,14 @@ def steps() -> tuple[Step, Step, Step]:
 
 def draw() -> Any:
     """Two panels, one above the other at a phone's width."""
-    drawn = figure(4.4, 5.4)
-    drawn.suptitle("One step from w; each full star is a gradient computed")
+    drawn = figure(4.4, 6.0)
+    drawn.suptitle("One training step from the weights w")
     theirs, ours, before = steps()
     panels = drawn.subplots(2, 1, sharex=True, sharey=True)
     _panel(panels[0], theirs, "SAM")
-    panels[0].set_title("SAM: two gradients. The one at w finds u, the one at u is stepped along")
+    panels[0].set_title("SAM computes two gradients: at w, to find u, and at u")
     _panel(panels[1], ours, "S2-SAM")
-    panels[1].set_title("S2-SAM: one. The last step's (hollow star) finds u, and is there already")
+    panels[1].set_title("S2-SAM computes one: it finds u by the last step's")
     (old, _), *_ = before.gradients
     panels[1].plot(*old, "*", color=COLOURS["S2-SAM"], markersize=15, fillstyle="none", zorder=5)
     _label(panels[1], old, "last step's u", (9, -3))
@@ -87,7 +87,26 @@ def draw() -> Any:
         axes.title.set_fontsize(8)
         axes.set_xlim(low[0] - 1.0, high[0] + 2.2)
         axes.set_ylim(low[1] - 0.3, high[1] + 0.3)
+    _key(drawn)
     return described(drawn, _ALT)
+
+
+def _key(drawn: Any) -> None:
+    from matplotlib.lines import Line2D
+
+    star = {"marker": "*", "linestyle": "", "markersize": 9, "color": "#333333"}
+    drawn.legend(
+        handles=[
+            Line2D([], [], label="gradient computed in this step", **star),
+            Line2D([], [], label="kept from the last step", fillstyle="none", **star),
+            Line2D([], [], label=r"perturbation, of length $\rho$", color="#333333", ls="--"),
+            Line2D([], [], label=r"update, at learning rate $\eta$", color="#000000"),
+        ],
+        loc="outside lower center",
+        ncols=2,
+        fontsize=7.5,
+        columnspacing=1.2,
+    )
 
 
 def _panel(axes: Any, step: Step, name: str) -> None:

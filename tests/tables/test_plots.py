@@ -68,12 +68,15 @@ def test_the_forest_has_every_measured_cell_its_mean_and_n(tmp_path):
     rows = [tick.get_text() for tick in axes.get_yticklabels()]
     headings = [text.get_text() for text in axes.texts]
     shown = {heading for heading in headings if "of" in heading}
-    assert "Table 1, CIFAR-10 (24 of 24)" in shown
+    assert "Table 1, CIFAR-10 (24 of 24 cells measured)" in shown
     assert not any("CIFAR-100" in heading for heading in shown)
     assert {"SNIP 90%", "LT 98%", "mean Δ"} <= set(rows)
-    value = next(t for t in headings if re.fullmatch(r"[+-]\d\.\d\d \(2\)", t))
+    value = next(t for t in headings if re.fullmatch(r"[+-]\d\.\d\d \(n = 2\)", t))
     assert value  # two seeds each, from 1 and 2
     assert any("cells)" in text for text in headings)
+    labels = [row for row in rows if row]
+    assert len(labels) == len(set(labels))  # R6's cells that Table 1 has are not drawn again
+    assert not any(heading.startswith("R6") for heading in shown)
     alt = drawn("forest", CPU, records)["forest"].get_label()
     assert "Mean of S2-SAM minus SGD" in alt and "points over 24 cells" in alt
 
