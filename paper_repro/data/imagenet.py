@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from paper_repro.data import DATASETS, packed, parquet, tree
+from paper_repro.data import DATASETS, hub, packed, parquet, tree
 from paper_repro.data.cache import given_folder, user_cache
 from paper_repro.data.pictures import Pictures, check_whole
 from paper_repro.data.streamed import StreamedDataset
@@ -25,7 +25,7 @@ __all__ = ["Kind", "find", "imagenet"]
 class Kind:
     """A data set in ImageNet's layouts: how large it is, and how its pictures are shown.
 
-    The last five are as in :class:`paper_repro.data.streamed.StreamedDataset`.
+    All from ``mean`` to ``scale`` are as in :class:`paper_repro.data.streamed.StreamedDataset`.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Kind:
     size: int
     resize: int
     scale: tuple[float, float]
+    repositories: tuple[str, ...] = ()  # on the hub
 
 
 _IMAGENET = Kind(
@@ -49,6 +50,7 @@ _IMAGENET = Kind(
     size=224,
     resize=256,
     scale=(0.08, 1.0),
+    repositories=("ILSVRC/imagenet-1k", "imagenet-1k"),
 )
 
 
@@ -83,11 +85,23 @@ def find(
     """
     given = given_folder(root)
     kept = user_cache()
+
+    def of_hub(folder: Path | None) -> StreamedDataset | None:
+        for place in hub.copies(folder, kind.repositories):
+            found = _shards(kind, place, cache or kept / "decoded")
+            if found is not None:
+                return _dataset(kind, place, found, workers, skip_broken)
+        return None
+
     for folder in (given, kept):
         for place in _places(kind, folder) if folder is not None else ():
             found = _tree(kind, place) or _shards(kind, place, cache or kept / "decoded")
             if found is not None:
                 return _dataset(kind, place, found, workers, skip_broken)
+        if folder is not None and (data := of_hub(folder)):
+            return data
+    if data := of_hub(None):
+        return data
     looked = " and ".join(str(f) for f in (given, kept) if f is not None)
     raise UserError(
         f"{kind.name} was not found in {looked}: put train/<wnid>/*.JPEG and val/<wnid>/*.JPEG, or "

@@ -25,6 +25,7 @@ _TINY = Kind(
     resize=64,
     # An eighth of so small a picture would often show nothing of its object.
     scale=(0.25, 1.0),
+    repositories=("*/tinyimagenet20",),
 )
 
 

@@ -62,6 +62,22 @@ class Cluster:
         self.say(f"$ {' '.join(command)}\n{ran.stdout}{ran.stderr}")
         assert ran.returncode == 0, ran.stderr
 
+    def preempt(self, job):
+        """Send the signal that comes before a preemption; does not wait.
+
+        scancel itself does: it tries again as long as the job, already queued anew, refuses it.
+        """
+        self.say(f"$ scancel --signal=USR2 {job}")
+        return subprocess.Popen(
+            ["scancel", "--signal=USR2", job], env=self.env, stderr=subprocess.DEVNULL
+        )
+
+    def again(self, job):
+        """Let a job start that was queued anew, which Slurm has wait for two minutes else."""
+        until(lambda: self.states().get(job) == "PENDING")
+        self.show()
+        self.do("scontrol", "update", f"JobId={job}", "StartTime=now")
+
     def states(self):
         command = ("squeue", "--noheader", "--array", "--format=%i %T")
         out = subprocess.run(command, env=self.env, capture_output=True, text=True).stdout
@@ -134,13 +150,15 @@ def test_jobs_that_are_stopped_and_queued_again_end_as_if_they_had_not_been(slur
         killed = job_of(place, configs[1], first)
         cluster.show()
         # As Slurm preempts: submitit's handler has the job queued again.
-        cluster.do("scancel", "--signal=USR2", preempted)
+        sent = cluster.preempt(preempted)
         # Killed outright, and queued again by hand.
         cluster.do("scancel", "--signal=KILL", killed)
         cluster.do("scontrol", "requeue", killed)
         cluster.show()
-        until(lambda: cluster.states().get(preempted) != "RUNNING")
-        cluster.show()
+        cluster.again(preempted)
+        sent.kill()
+        sent.wait()
+        cluster.again(killed)
         ends = [cluster.finish("sweep 1", first), cluster.finish("sweep 2", second)]
     assert [status for status, _ in ends] == [0, 0]
     assert all("4 trained, 0 failed" in out for _, out in ends)
@@ -183,10 +201,9 @@ def test_a_job_that_reaches_its_time_limit_goes_on_where_it_was(slurm, tmp_path)
         cluster.do("scontrol", "update", f"JobId={job}", "TimeLimit=1")
         until(lambda: cluster.states().get(job) != "RUNNING")
         cluster.show()
-        until(lambda: cluster.states().get(job) == "PENDING")
-        cluster.show()
         assert place.records.get(config) is None
         cluster.do("scontrol", "update", f"JobId={job}", "TimeLimit=10")
+        cluster.again(job)
         status, _ = cluster.finish("sweep", running)
     assert status == 0 and cluster.about(job)["Restarts"] == "1"
     log = (place.runs / "slurm" / f"{job}_0_log.out").read_text()
