@@ -143,7 +143,7 @@ def job_of(place, config, sweep):
 
 def test_jobs_that_are_stopped_and_queued_again_end_as_if_they_had_not_been(slurm, tmp_path):
     cluster, place = Cluster(slurm), workplace(tmp_path)
-    changes = [{"seed": seed, "epochs": 150} for seed in range(4)]
+    changes = [{"seed": seed, "epochs": 60} for seed in range(4)]
     configs = [tiny(**c) for c in changes]
     with cluster.sweep(tmp_path, changes) as first, cluster.sweep(tmp_path, changes) as second:
         preempted = job_of(place, configs[0], first)
@@ -175,7 +175,7 @@ def test_jobs_that_are_stopped_and_queued_again_end_as_if_they_had_not_been(slur
 
 def test_a_cancelled_job_is_told_and_the_next_sweep_goes_on_with_its_run(slurm, tmp_path):
     cluster, place = Cluster(slurm), workplace(tmp_path)
-    changes = [{"seed": seed, "epochs": 150} for seed in range(2)]
+    changes = [{"seed": seed, "epochs": 60} for seed in range(2)]
     config = tiny(**changes[0])
     with cluster.sweep(tmp_path, changes) as first:
         job = job_of(place, config, first)
@@ -194,7 +194,7 @@ def test_a_cancelled_job_is_told_and_the_next_sweep_goes_on_with_its_run(slurm, 
 def test_a_job_that_reaches_its_time_limit_goes_on_where_it_was(slurm, tmp_path):
     cluster, place = Cluster(slurm), workplace(tmp_path)
     # Longer than the half minute between two of Slurm's looks at time limits.
-    changes = {"batch_size": 2, "train_size": 800, "epochs": 60}
+    changes = {"batch_size": 2, "train_size": 800, "epochs": 40}
     config = tiny(**changes)
     with cluster.sweep(tmp_path, [changes], time="10") as running:
         job = job_of(place, config, running)

@@ -50,13 +50,13 @@ class Limits:
 
     def __post_init__(self) -> None:
         minutes(self.time)
-        for name, value, least in (
+        for name, number, least in (
             ("jobs", self.jobs, 1),
             ("cpus", self.cpus, 1),
             ("gpus", self.gpus, 0),
         ):
-            if value is not None and value < least:
-                raise UserError(f"{name} must be at least {least}, not {value}")
+            if number is not None and number < least:
+                raise UserError(f"{name} must be at least {least}, not {number}")
         if self.memory is not None and not re.fullmatch(r"[0-9]+[KMGT]?", self.memory):
             raise UserError(f"memory is written as 16G or 500M, not {self.memory!r}")
         for name, value in self.more.items():

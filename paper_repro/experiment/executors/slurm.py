@@ -185,14 +185,14 @@ class _Watch:
         with bar(total=len(self.open), unit="run", desc="jobs") as shown:
             while True:
                 there = queue.states()
-                for name in list(self.open) if there is not None else ():
-                    if self.jobs[name] not in there and self._ended(name):
-                        shown.update()
-                if not self.open:
-                    return self.result
                 if there is not None:
+                    for name in list(self.open):
+                        if self.jobs[name] not in there and self._ended(name):
+                            shown.update()
                     running = sum(there.get(self.jobs[n]) == "RUNNING" for n in self.open)
                     shown.set_postfix_str(f"{running} running", refresh=False)
+                if not self.open:
+                    return self.result
                 # Short sweeps are looked at often, long ones seldom.
                 time.sleep(min(30.0, 1 + 0.05 * (time.monotonic() - began)))
 
