@@ -194,7 +194,7 @@ def test_a_cancelled_job_is_told_and_the_next_sweep_goes_on_with_its_run(slurm, 
 def test_a_job_that_reaches_its_time_limit_goes_on_where_it_was(slurm, tmp_path):
     cluster, place = Cluster(slurm), workplace(tmp_path)
     # Longer than the half minute between two of Slurm's looks at time limits.
-    changes = {"batch_size": 2, "train_size": 800, "epochs": 40}
+    changes = {"batch_size": 2, "train_size": 800, "epochs": 20}
     config = tiny(**changes)
     with cluster.sweep(tmp_path, [changes], time="10") as running:
         job = job_of(place, config, running)
@@ -208,7 +208,7 @@ def test_a_job_that_reaches_its_time_limit_goes_on_where_it_was(slurm, tmp_path)
     assert status == 0 and cluster.about(job)["Restarts"] == "1"
     log = (place.runs / "slurm" / f"{job}_0_log.out").read_text()
     cluster.say("\n".join(f"log | {line}" for line in log.splitlines()))
-    assert "Requeued job" in log
+    assert "Calling checkpoint method" in log
     assert outcome(config, place) == outcome(config, alone(tmp_path, [config]))
 
 

@@ -367,6 +367,16 @@ def test_a_requeue_that_fails_is_no_failure_of_the_run(tmp_path):
     assert (place.folder(config) / "checkpoint.pt").exists()
 
 
+def test_a_requeue_that_ends_its_own_command_has_worked(tmp_path):
+    def handler(signum, frame):
+        raise subprocess.CalledProcessError(-signal.SIGTERM, ["scontrol", "requeue", "7"])
+
+    place, config = workplace(tmp_path), tiny(epochs=10_000)
+    with pytest.raises(SystemExit):
+        signalled(place, config, handler)
+    assert place.records.get(config) is None and worker_in(place.folder(config)) is None
+
+
 def test_a_job_that_never_gets_anywhere_in_its_time_is_a_failure(tmp_path):
     place, config = workplace(tmp_path), tiny(epochs=10_000)
 

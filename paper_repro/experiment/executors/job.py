@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -138,6 +139,10 @@ def _tame_requeue() -> None:
             theirs(signum, frame)
         except UserError:
             raise
+        except subprocess.CalledProcessError as error:
+            if error.returncode < 0:  # the requeue worked, and ended its own command with the job
+                raise SystemExit(-1) from error
+            raise _Stopped(f"its job was stopped and not queued again: {error}") from error
         except Exception as error:
             raise _Stopped(f"its job was stopped and not queued again: {error}") from error
 
