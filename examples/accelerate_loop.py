@@ -1,12 +1,17 @@
 """S2-SAM and RigL with accelerate: attach before or after prepare, save_state and load_state.
 
 python examples/accelerate_loop.py [epochs]      or: accelerate launch examples/accelerate_loop.py
+
+Stopped anywhere, it goes on from its last checkpoint, in the middle of an epoch too, and ends as if
+it had not been stopped, bit for bit.
 """
 
 import sys
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration
 from digits import accuracy, datasets, network
 from torch.utils.data import DataLoader
 
@@ -14,30 +19,39 @@ from paper_repro.optim import S2SAM, evaluating
 from paper_repro.sparse import RigL, export_weights
 
 
-def main(epochs=5, folder="runs/accelerate", resume=False):
+def main(epochs=5, folder="runs/accelerate", stop_at=None):
     torch.manual_seed(0)
-    accelerator = Accelerator(cpu=True)
+    # An order of the data that each epoch's number decides, so that it can be taken up anywhere.
+    order = DataLoaderConfiguration(use_seedable_sampler=True)
+    accelerator = Accelerator(cpu=True, dataloader_config=order)
     train, test = datasets()
-    loader = DataLoader(train, batch_size=50)
+    loader = DataLoader(train, batch_size=50, shuffle=True)
     model = network()
     optimizer = S2SAM(torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9), rho=0.05)
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
-    method = RigL(model, optimizer, sparsity=0.9, total_steps=epochs * len(loader), delta_t=20)
-    if resume:
-        accelerator.load_state(folder)
-    while method.steps < epochs * len(loader):
-        for images, labels in loader:
+    length = len(loader)
+    method = RigL(model, optimizer, sparsity=0.9, total_steps=epochs * length, delta_t=20)
+    if Path(folder).exists():
+        accelerator.load_state(folder)  # weights, optimizer, masks and the steps taken
+    for epoch in range(method.steps // length, epochs):
+        loader.set_epoch(epoch)
+        for images, labels in accelerator.skip_first_batches(loader, method.steps % length):
             optimizer.zero_grad()
             accelerator.backward(torch.nn.functional.cross_entropy(model(images), labels))
             optimizer.step()
+            if method.steps % 20 == 0:
+                accelerator.save_state(folder)
+            if method.steps == stop_at:  # as a process that is killed
+                return None, method
         with evaluating(optimizer):
-            accelerator.print(f"step {method.steps}: {accuracy(model, test):.1f} %")
-        accelerator.save_state(folder)
+            accelerator.print(f"epoch {epoch + 1}: {accuracy(model, test):.1f} %")
+    accelerator.save_state(folder)
     weights = export_weights(model, optimizer)  # at w, under the bare model's names
     final = network()
     final.load_state_dict(weights)
-    return accuracy(final, test), method
+    accelerator.print(f"shipped: {accuracy(final, test):.1f} %")
+    return weights, method
 
 
 if __name__ == "__main__":
-    print(f"{main(*map(int, sys.argv[1:]))[0]:.1f} %")
+    main(*map(int, sys.argv[1:]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, ClassVar, get_type_hints
@@ -121,7 +121,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for name, annotation in _types().items():
-            object.__setattr__(self, name, checked(name, getattr(self, name), annotation))
+            value = getattr(self, name)
+            if (new := checked(name, value, annotation)) is not value:
+                object.__setattr__(self, name, new)
         for registry, member in ((DATASETS, self.dataset), (MODELS, self.model)):
             registry[member]
         for name in ("epochs", "batch_size", "evaluate_every", "average"):
@@ -161,7 +163,7 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain = {name: getattr(self, name) for name in _types()}
         return {k: v.to_dict() if isinstance(v, Spec) else v for k, v in plain.items()}
 
     @classmethod
@@ -177,19 +179,19 @@ class RunConfig:
         if not isinstance(plain, Mapping):
             raise UserError(f"a run's config is a dictionary, not {type(plain).__name__}")
         values = {**cls.FIELD_BEFORE, **plain}
-        _same_names("a run's config", set(values), {f.name for f in fields(cls)})
+        _same_names("a run's config", values.keys(), _types().keys())
         for name, registry in _REGISTRIES.items():
             given = values[name]
             if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
                 raise UserError(f"the {name} of a run's config has no name")
             options = {option: value for option, value in given.items() if option != "name"}
             options = {**registry.before(given["name"]), **options}
-            known = set(registry.defaults(given["name"]))
-            _same_names(f"{registry.kind} {given['name']!r}", set(options), known)
+            known = registry.defaults(given["name"]).keys()
+            _same_names(f"{registry.kind} {given['name']!r}", options.keys(), known)
             values[name] = registry.spec(given["name"], **options)
         return cls(**values)
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """16 hex digits that address the run: the start of its config's SHA-256.
 
@@ -231,7 +233,9 @@ def _types() -> dict[str, Any]:
     return {f.name: hints[f.name] for f in fields(RunConfig)}  # the class's own attributes not
 
 
-def _same_names(what: str, given: set[str], known: set[str]) -> None:
+def _same_names(what: str, given: Set[str], known: Set[str]) -> None:
+    if given == known:
+        return
     for names, problem in ((known - given, "lacks"), (given - known, "has an unknown")):
         if names:
             raise UserError(f"{what} {problem} {', '.join(map(repr, sorted(names)))}")

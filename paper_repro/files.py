@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import glob
 import json
@@ -34,6 +35,9 @@ __all__ = [
 ]
 
 _PATIENCE = 0.5  # seconds: for a process that is just dying, or that only looked who works there
+
+#: What locking says on a file system without it.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class Busy(UserError):
@@ -196,7 +200,14 @@ def exclusive(folder: Path) -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except BlockingIOError:
+            except OSError as error:
+                if error.errno in _NO_LOCKS:
+                    raise UserError(
+                        f"the file system of {folder} has no locks ({error.strerror}), so nothing "
+                        "would keep two processes from training one run; use another --runs"
+                    ) from error
+                if not isinstance(error, BlockingIOError):
+                    raise
                 if time.monotonic() < deadline:
                     time.sleep(0.05)
                     continue
@@ -204,14 +215,16 @@ def exclusive(folder: Path) -> Iterator[None]:
                 worker = file.read().strip() or "pid unknown"
                 raise Busy(f"another process ({worker}) is training in {folder}") from None
         file.truncate(0)
-        file.write(f"pid {os.getpid()}")
+        # Where a folder is shared by a cluster, the machine is told too.
+        node = os.environ.get("SLURMD_NODENAME")
+        file.write(f"pid {os.getpid()}" + (f" on {node}" if node else ""))
         file.flush()
         clear_leftovers(folder)
         yield
 
 
 def worker_in(folder: Path) -> str | None:
-    """Who works in ``folder`` now, as ``pid 123``; None if nobody does."""
+    """Who works in ``folder`` now, as ``pid 123``, in a cluster ``pid 123 on node7``; else None."""
     try:
         with (folder / "lock").open() as file:
             try:

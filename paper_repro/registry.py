@@ -11,6 +11,7 @@ their defaults too: two runs that differ in anything have different fingerprints
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import math
@@ -52,7 +53,7 @@ def checked(what: str, value: Any, annotation: Any) -> Any:
     Raises:
         UserError: it is of another type, or a number that is not finite.
     """
-    kinds = [kind for kind in get_args(annotation) or (annotation,) if kind in _NAMES]
+    kinds = _kinds(annotation)
     if not kinds or (type(value) in kinds and not isinstance(value, float)):
         return value
     if float in kinds and isinstance(value, int | float) and not isinstance(value, bool):
@@ -61,6 +62,12 @@ def checked(what: str, value: Any, annotation: Any) -> Any:
         return float(value)
     wanted = " or ".join(_NAMES[kind] for kind in kinds)
     raise UserError(f"{what} must be {wanted}, not {value!r}")
+
+
+@functools.cache
+def _kinds(annotation: Any) -> tuple[Any, ...]:
+    """The scalar types that an annotation names; thousands of configs ask for the same few."""
+    return tuple(kind for kind in get_args(annotation) or (annotation,) if kind in _NAMES)
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,7 @@ class Registry(Mapping[str, T], Generic[T]):
         self._types: dict[T, Mapping[str, Any]] = {}
         self._checked: dict[Any, Spec] = {}
         self._loaded = False
+        self._complete = False
         self._lock = threading.RLock()
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -111,6 +119,8 @@ class Registry(Mapping[str, T], Generic[T]):
         return add
 
     def _load(self) -> dict[str, T]:
+        if self._complete:  # without the lock: reading records asks hundreds of thousands of times
+            return self._members
         with self._lock:  # of threads, the second waits until the family is complete
             if not self._loaded:
                 self._loaded = True  # before the imports, which may ask for members themselves
@@ -121,6 +131,7 @@ class Registry(Mapping[str, T], Generic[T]):
                 except BaseException:
                     self._loaded = False  # or the family would silently be incomplete
                     raise
+                self._complete = True
         return self._members
 
     def __getitem__(self, name: str) -> T:
@@ -159,8 +170,10 @@ class Registry(Mapping[str, T], Generic[T]):
         the option are read with that value, and a run that asks for it has their fingerprint; the
         option's default may be another.
         """
-        known = self.defaults(name)
         before: Mapping[str, Scalar] = getattr(self[name], "OPTION_BEFORE", {})
+        if not before:
+            return before
+        known = self.defaults(name)
         return {option: value for option, value in before.items() if option in known}
 
     def spec(self, name: str, **options: Scalar) -> Spec:

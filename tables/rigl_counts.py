@@ -9,6 +9,7 @@ from torch import nn
 
 from paper_repro.experiment.profiles import Profile
 from paper_repro.measure import micronet
+from paper_repro.measure.flops import layer_macs
 from paper_repro.models import MODELS
 from paper_repro.sparse import layer_counts
 from paper_repro.sparse.plan import densities
@@ -30,6 +31,11 @@ def _resnet50() -> nn.Module:
 
 
 @functools.cache
+def _macs() -> dict[str, int]:
+    return layer_macs(_resnet50(), _IMAGE)
+
+
+@functools.cache
 def counts(distribution: str, sparsity: float) -> dict[str, float]:
     """Inference and training FLOPs relative to dense, and megabytes, by RigL's convention.
 
@@ -37,8 +43,8 @@ def counts(distribution: str, sparsity: float) -> dict[str, float]:
     """
     model = _resnet50()
     kept = layer_counts(model, sparsity, distribution)
-    dense = micronet.inference(model, _IMAGE, {}, padded_stem=3)
-    sparse = micronet.inference(model, _IMAGE, densities(model, kept), padded_stem=3)
+    count = functools.partial(micronet.inference, model, _IMAGE, padded_stem=3, macs=_macs())
+    dense, sparse = count({}), count(densities(model, kept))
     step = micronet.rigl_training(sparse, dense) if sparsity else 3 * sparse
     return {
         "inference": sparse / dense,

@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import json
 import math
 import os
@@ -160,3 +161,15 @@ def test_a_lock_that_is_about_to_be_dropped_is_waited_for(tmp_path):
     with exclusive(folder):
         pass
     holder.join()
+
+
+def test_a_file_system_without_locks_is_said_to_be_one(tmp_path, monkeypatch):
+    def refuse(file, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with (
+        pytest.raises(UserError, match=r"has no locks \(No locks available\)"),
+        exclusive(tmp_path / "run"),
+    ):
+        pass

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from paper_repro.cli import measure
 from paper_repro.cli.campaign import add_commands, path
+from paper_repro.cli.executor import add_executor
 from paper_repro.config import PRECISIONS
 from paper_repro.engine import ENGINES
 from paper_repro.errors import UserError
@@ -147,12 +148,12 @@ def parser() -> argparse.ArgumentParser:
         description="Train the runs of a table that have no record yet, several at once.",
     )
     many.add_argument("table", help="its name; `paper_repro status` lists them")
-    many.add_argument("--jobs", type=int, help="processes: one a core, one on a GPU")
     many.add_argument("--methods", nargs="+", default=[], help="only these")
     many.add_argument("--optimizers", nargs="+", default=[], help="only these")
     many.add_argument("--sparsities", nargs="+", type=float, default=[], help="only these")
     many.add_argument("--seeds", nargs="+", type=int, help="not the profile's")
     many.add_argument("--quiet", action="store_true", help="no word on what is no evidence")
+    add_executor(many)
 
     show = commands.add_parser(
         "table",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from paper_repro.cli import arguments
 from paper_repro.cli.campaign import run_campaign, run_export, run_import
+from paper_repro.cli.executor import executor_of
 from paper_repro.cli.measure import run_measure
 from paper_repro.cli.place import place_of
 from paper_repro.cli.run import run
@@ -65,8 +66,9 @@ def _sweep(options: argparse.Namespace) -> int:
     for registry, names in ((METHODS, options.methods), (OPTIMIZERS, options.optimizers)):
         for name in names:
             registry[name]
-    place = place_of(options)
+    place = place_of(options, elsewhere=options.executor != "local")
     wanted = sorted((c for c in table.runs() if _selected(c, options)), key=size.rank)
+    executor = executor_of(options, place.device)
     if not wanted:
         raise UserError(f"no run of {options.table} fits that selection")
     todo = missing(wanted, place)
@@ -74,11 +76,9 @@ def _sweep(options: argparse.Namespace) -> int:
         print(f"The {size.name} profile is not evidence: {table.about or size.about}.")
     print(f"{options.table}, {size.name}: {len(wanted)} runs wanted, {len(todo)} to train.")
     sys.stdout.flush()
-    jobs = options.jobs
-    if jobs is None:
-        jobs = 1 if place.device != "cpu" else os.cpu_count() or 1
-    outcome = sweep(wanted, place, jobs)
-    print(f"{len(outcome.trained)} trained, {len(outcome.failed)} failed.")
+    outcome = sweep(wanted, place, executor)
+    left = f", {len(outcome.submitted)} left to jobs" if outcome.submitted else ""
+    print(f"{len(outcome.trained)} trained, {len(outcome.failed)} failed{left}.")
     return 1 if outcome.failed else 0
 
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import argparse
 
-import torch
-
 from paper_repro.engine import ENGINES
 from paper_repro.errors import UserError
-from paper_repro.experiment.workplace import Workplace
-from paper_repro.train.ranks import launched, local_device
+from paper_repro.experiment.workplace import Workplace, usable_device
 from paper_repro.train.threads import set_threads
 
 __all__ = ["place_of"]
 
 
-def place_of(options: argparse.Namespace) -> Workplace:
+def place_of(options: argparse.Namespace, elsewhere: bool = False) -> Workplace:
     """The workplace that the options ask for, with its folders made and its device tried.
+
+    Args:
+        options: the command line's.
+        elsewhere: other machines train there; the device is theirs, and not tried here.
 
     Raises:
         UserError: a folder, a device or a number that will not do.
@@ -39,7 +40,7 @@ def place_of(options: argparse.Namespace) -> Workplace:
         data=data,
         runs=options.runs,
         results=options.results,
-        device=_device(getattr(options, "device", "cpu")),
+        device=options.device if elsewhere else usable_device(getattr(options, "device", "cpu")),
         compile=getattr(options, "compile", False),
         diagnostics=getattr(options, "diagnostics", False),
         graph=getattr(options, "graph", False),
@@ -58,17 +59,4 @@ def _workers(count: int | None) -> int | None:
 def _engine(name: str) -> str:
     if name not in ENGINES:
         raise UserError(f"unknown engine {name!r}; known are {', '.join(ENGINES)}")
-    return name
-
-
-def _device(name: str) -> str:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and launched() > 1:  # each process has its own
-        name = f"cuda:{local_device()}"
-    try:
-        torch.zeros(1, device=name).item()  # reading it back rules out devices without data
-    except Exception as error:  # torch has many ways to say no
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"the device {name!r} cannot be used: {first}") from error
     return name

@@ -1,7 +1,8 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky, 2009): 50,000 + 10,000 colour images of 32x32 pixels.
 
-A folder may hold them as parquet shards in the Hugging Face hub's schema or as the published
-pickles in torchvision's layout; where neither is found torchvision downloads the latter.
+A folder may hold them as parquet shards in the Hugging Face hub's schema, as its libraries cache
+them, or as the published pickles in torchvision's layout; where none of these is found torchvision
+downloads the pickles.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from paper_repro.data import DATASETS, download, parquet, pickles
+from paper_repro.data import DATASETS, download, hub, parquet, pickles
 from paper_repro.data.base import Dataset, Split
 from paper_repro.data.cache import cached, given_folder, user_cache
 from paper_repro.errors import UserError
@@ -35,6 +36,15 @@ class _Cifar:
     test_files: tuple[str, ...]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+    @property
+    def repositories(self) -> tuple[str, ...]:
+        """On the hub; copies older than its owners' folders have none."""
+        return (f"uoft-cs/{self.name}", self.name)
+
+    @property
+    def configurations(self) -> tuple[str, ...]:
+        return ("plain_text", self.name)
 
 
 _CIFAR10 = _Cifar(
@@ -80,6 +90,9 @@ def _load(kind: _Cifar, root: Path | None, cache: Path | None) -> Dataset:
     for folder in (given, kept):
         if folder is not None and (data := _read(kind, folder, decoded)):
             return data
+    for place in hub.copies(None, kind.repositories, kind.configurations):
+        if data := _read_parquet(kind, place, decoded):
+            return data
     looked = " and ".join(str(f) for f in (given, kept) if f is not None)
     try:
         download.cifar(kind.name, kind.pickled, kept)
@@ -107,6 +120,9 @@ def _read(kind: _Cifar, folder: Path, decoded: Path) -> Dataset | None:
         for batches in (place / kind.pickled, place):
             if data := _read_pickles(kind, batches):
                 return data
+    for place in hub.copies(folder, kind.repositories, kind.configurations):
+        if data := _read_parquet(kind, place, decoded):
+            return data
     return None
 
 

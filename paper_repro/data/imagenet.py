@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from paper_repro.data import DATASETS, packed, parquet, tree
+from paper_repro.data import DATASETS, hub, packed, parquet, tree
 from paper_repro.data.cache import given_folder, user_cache
 from paper_repro.data.pictures import Pictures, check_whole
 from paper_repro.data.streamed import StreamedDataset
@@ -25,8 +25,9 @@ __all__ = ["Kind", "find", "imagenet"]
 class Kind:
     """A data set in ImageNet's layouts: how large it is, and how its pictures are shown.
 
-    Those from ``mean`` on are as in :class:`paper_repro.data.streamed.StreamedDataset`. ``names``
-    are those of shards, which hold none; a tree's are its folders'.
+    Those from ``mean`` to ``scale`` are as in :class:`paper_repro.data.streamed.StreamedDataset`.
+    ``names`` are those of shards, which hold none; a tree's are its folders'. ``repositories`` are
+    where it lies on the hub.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Kind:
     resize: int
     scale: tuple[float, float]
     names: tuple[str, ...] | None = None
+    repositories: tuple[str, ...] = ()
 
 
 _IMAGENET = Kind(
@@ -51,6 +53,7 @@ _IMAGENET = Kind(
     size=224,
     resize=256,
     scale=(0.08, 1.0),
+    repositories=("ILSVRC/imagenet-1k", "imagenet-1k"),
 )
 
 
@@ -85,11 +88,23 @@ def find(
     """
     given = given_folder(root)
     kept = user_cache()
+
+    def of_hub(folder: Path | None) -> StreamedDataset | None:
+        for place in hub.copies(folder, kind.repositories):
+            found = _shards(kind, place, cache or kept / "decoded")
+            if found is not None:
+                return _dataset(kind, place, found, workers, skip_broken)
+        return None
+
     for folder in (given, kept):
         for place in _places(kind, folder) if folder is not None else ():
             found = _tree(kind, place) or _shards(kind, place, cache or kept / "decoded")
             if found is not None:
                 return _dataset(kind, place, found, workers, skip_broken)
+        if folder is not None and (data := of_hub(folder)):
+            return data
+    if data := of_hub(None):
+        return data
     looked = " and ".join(str(f) for f in (given, kept) if f is not None)
     raise UserError(
         f"{kind.name} was not found in {looked}: put train/<wnid>/*.JPEG and val/<wnid>/*.JPEG, or "

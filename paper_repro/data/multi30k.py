@@ -20,7 +20,7 @@ def multi30k(root: Path | None, cache: Path | None) -> PairDataset:
     A joint vocabulary of 4,000 tokens: the output layer is most of what a step costs, and with the
     10,000 that others take a sentence is shorter by a tenth only.
     """
-    folder = find("multi30k", ["multi30k"], root, _HINT)
+    folder = find("multi30k", ["multi30k"], root, _HINT, ["*/multi30k"])
     return encoded(
         "multi30k",
         folder,

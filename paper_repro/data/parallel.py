@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from paper_repro.data import hub
 from paper_repro.data.bpe import BPE
 from paper_repro.data.cache import cached, given_folder, user_cache
 from paper_repro.data.pairs import PairDataset, PairSplit, Sentences
-from paper_repro.data.parquet import shards
+from paper_repro.data.parquet import batches, shards
 from paper_repro.errors import UserError
 
 __all__ = ["encoded", "find", "from_texts", "read"]
@@ -24,19 +25,28 @@ _SPLITS = ("train", "validation", "test")
 _FORMAT = 1  # raise it whenever the same text would be encoded differently
 
 
-def find(name: str, folders: Sequence[str], root: Path | None, hint: str) -> Path:
+def find(
+    name: str,
+    folders: Sequence[str],
+    root: Path | None,
+    hint: str,
+    repositories: Sequence[str] = (),
+) -> Path:
     """The folder that holds a data set's ``train-*.parquet``, ``validation-*`` and ``test-*``.
 
     Looked for in ``root`` or ``PAPER_REPRO_DATA``, then in the user's cache, each time in the
-    subfolders ``folders`` and in the folder itself.
+    subfolders ``folders`` and in the folder itself, each time in the hub's layouts too; at last in
+    the hub's own cache (:func:`paper_repro.data.hub.copies`).
 
     Raises:
         UserError: it is not there, or incomplete; ``hint`` says where it can be had.
     """
     given = given_folder(root)
     places = [p for p in (given, user_cache()) if p is not None]
-    for place in places:
-        for folder in (*(place / below for below in folders), place):
+    configurations = [Path(below).name for below in folders]
+    for place in (*places, None):
+        own = () if place is None else (*(place / below for below in folders), place)
+        for folder in (*own, *hub.copies(place, repositories, configurations)):
             there = {split: bool(shards(folder, split)) for split in _SPLITS}
             if all(there.values()):
                 return folder
@@ -58,13 +68,15 @@ def read(files: Sequence[Path], source: str, target: str) -> Texts:
         UserError: naming the file, if it is damaged or does not have this schema.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     found: Texts = []
     for file in files:
         try:
-            column = pq.read_table(file, columns=["translation"])["translation"].combine_chunks()
-            texts = [column.field(language).to_pylist() for language in (source, target)]
+            texts: list[list[str | None]] = [[], []]
+            for batch in batches(file, ["translation"]):
+                column = batch.column("translation")
+                for side, language in zip(texts, (source, target), strict=True):
+                    side += column.field(language).to_pylist()
         except (pa.ArrowException, OSError, KeyError, AttributeError, TypeError) as error:
             first = str(error).strip().split("\n")[0] or type(error).__name__
             raise UserError(

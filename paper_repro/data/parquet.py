@@ -1,4 +1,4 @@
-"""Image folders in the schema of the Hugging Face hub: parquet shards named by split."""
+"""Data sets in the schema of the Hugging Face hub: shards named by split, parquet or Arrow."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from paper_repro.data import arrow
 from paper_repro.errors import UserError
 
-__all__ = ["columns", "decode", "shards"]
+__all__ = ["batches", "columns", "decode", "shards"]
 
 _IMAGE_COLUMNS = ("img", "image")
 _CHUNK = 256  # images a task: enough to make the pool's overhead vanish
@@ -22,10 +24,19 @@ _CHUNK = 256  # images a task: enough to make the pool's overhead vanish
 def shards(folder: Path, split: str) -> list[Path]:
     """The files ``<split>-*.parquet`` of a folder, in order; none if there are none.
 
+    Where there are none, the Arrow files that the library ``datasets`` keeps in such a folder
+    (:func:`paper_repro.data.arrow.shards`).
+
     Raises:
-        UserError: if the files' own numbering (``-00000-of-00003``) says that one is missing.
+        UserError: if the files' own numbering (``-00000-of-00003``) says that one is missing, or
+            one is a link to a file that is not there.
     """
     found = sorted(folder.glob(f"{split}-*.parquet"))
+    for path in found:
+        if not path.exists():  # of a hub's cache whose blobs were cleared or not copied
+            raise UserError(f"{path} is a link to nothing: the copy is incomplete")
+    if not found:
+        return arrow.shards(folder, split)
     if found and (numbering := re.search(r"-of-(\d+)\.parquet$", found[0].name)):
         expected = int(numbering[1])
         if len(found) != expected:
@@ -42,7 +53,7 @@ def decode(
     """Read and decompress shards.
 
     Args:
-        files: parquet files with a column ``img`` or ``image`` of {bytes, path} and a label column.
+        files: shards with a column ``img`` or ``image`` of {bytes, path} and a label column.
         label_column: name of the column of whole-number labels.
         size: height and width that every image must have.
         progress: words beside the progress bar, which goes to stderr.
@@ -102,18 +113,16 @@ def columns(
         UserError: naming the file, if it is damaged or does not have this schema.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        source = pq.ParquetFile(file)
-        names = source.schema_arrow.names
+        names = _source(file).schema_arrow.names
         image_column = next((c for c in _IMAGE_COLUMNS if c in names), None)
         if image_column is None or label_column not in names:
             raise UserError(
                 f"{file} has the columns {', '.join(names)}; "
                 f"needed are img or image, and {label_column}"
             )
-        for batch in source.iter_batches(rows, columns=[image_column, label_column]):
+        for batch in batches(file, [image_column, label_column], rows):
             encoded = batch.column(image_column).field("bytes").to_pylist()
             labels = batch.column(label_column).to_numpy(zero_copy_only=False)
             labels = labels.astype(np.int64, casting="safe")
@@ -122,8 +131,30 @@ def columns(
             yield encoded, labels
     except (pa.ArrowException, OSError, KeyError, AttributeError, TypeError) as error:
         raise UserError(
-            f"{file} is damaged or is no parquet file of images and labels: {_sentence(error)}"
+            f"{file} is damaged or is no {_kind(file)} file of images and labels: "
+            f"{_sentence(error)}"
         ) from error
+
+
+def batches(file: Path, columns: Sequence[str], rows: int = 2**16) -> Iterator[Any]:
+    """Some columns of a shard, as Arrow record batches of at most ``rows`` rows.
+
+    Raises:
+        pyarrow.ArrowException, OSError, KeyError: it is damaged or has no such columns.
+    """
+    yield from _source(file).iter_batches(rows, columns=list(columns))
+
+
+def _source(file: Path) -> Any:
+    if file.suffix == ".arrow":
+        return arrow.ArrowFile(file)
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(file)
+
+
+def _kind(file: Path) -> str:
+    return "Arrow" if file.suffix == ".arrow" else "parquet"
 
 
 def _pixels(data: bytes, size: int, file: Path) -> np.ndarray:

@@ -50,6 +50,7 @@ _TINY = Kind(
     # An eighth of so small a picture would often show nothing of its object.
     scale=(0.25, 1.0),
     names=_WNIDS,
+    repositories=("*/tinyimagenet20",),
 )
 
 

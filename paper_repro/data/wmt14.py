@@ -20,7 +20,7 @@ def wmt14(root: Path | None, cache: Path | None) -> PairDataset:
     A joint vocabulary of 37,000 tokens, beam 4 and α = 0.6, as Vaswani et al. have them (sections
     5.1 and 6.1).
     """
-    folder = find("wmt14", ["wmt14/de-en", "wmt14", "de-en"], root, _HINT)
+    folder = find("wmt14", ["wmt14/de-en", "wmt14", "de-en"], root, _HINT, ["wmt/wmt14", "wmt14"])
     return encoded(
         "wmt14",
         folder,

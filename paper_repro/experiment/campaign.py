@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from paper_repro import data as datasets
 from paper_repro.config import RunConfig
 from paper_repro.errors import UserError
+from paper_repro.experiment.executors import Local
 from paper_repro.experiment.packing import best, faster, measured
 from paper_repro.experiment.runs import Workplace
 from paper_repro.experiment.sweep import Outcome, missing, sweep
@@ -89,7 +90,7 @@ class Campaign:
 
         Runs that are cut off go on from their last checkpoint in the next campaign.
         """
-        outcome = sweep(self.wanted, self.place, jobs, deadline=self.started + seconds)
+        outcome = sweep(self.wanted, self.place, Local(jobs, self.started + seconds))
         length = {c.fingerprint: c.epochs for c in self.todo}
         runs = sum(n / length[name] for name, n in outcome.epochs.items() if name in length)
         left = len(missing(self.wanted, self.place))

@@ -104,12 +104,20 @@ class Records:
         """The records that can be read, and a sentence for each file that cannot."""
         found: list[Record] = []
         bad: list[str] = []
+        for one in self.examined():
+            if isinstance(one, Record):
+                found.append(one)
+            else:
+                bad.append(one)
+        return found, bad
+
+    def examined(self) -> Iterator[Record | str]:
+        """Each record, or the sentence why its file is none; one in memory at a time."""
         for path in self.paths():
             try:
-                found.append(read(path))
+                yield read(path)
             except UserError as error:
-                bad.append(str(error))
-        return found, bad
+                yield str(error)
 
 
 def read(path: Path) -> Record:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from paper_repro.config import RunConfig
-from paper_repro.experiment.records import Records
+import torch
 
-__all__ = ["Workplace"]
+from paper_repro.config import RunConfig
+from paper_repro.errors import UserError
+from paper_repro.experiment.records import Records
+from paper_repro.train.ranks import launched, local_device
+
+__all__ = ["Workplace", "usable_device"]
 
 
 @dataclass(frozen=True)
@@ -52,3 +56,21 @@ class Workplace:
     def weights(self, config: RunConfig) -> Path:
         """Where a finished run's trained network lies."""
         return self.folder(config) / "weights.pt"
+
+
+def usable_device(name: str) -> str:
+    """A device of this machine that can be trained on; ``auto`` is a GPU if there is one.
+
+    Raises:
+        UserError: there is no such device, or it cannot be used.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and launched() > 1:  # each process has its own
+        name = f"cuda:{local_device()}"
+    try:
+        torch.zeros(1, device=name).item()  # reading it back rules out devices without data
+    except Exception as error:  # torch has many ways to say no
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"the device {name!r} cannot be used: {first}") from error
+    return name

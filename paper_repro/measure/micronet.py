@@ -24,6 +24,7 @@ def inference(
     density: Mapping[str, float],
     *,
     padded_stem: int = 0,
+    macs: Mapping[str, int] | None = None,
 ) -> float:
     """FLOPs of one image's forward pass.
 
@@ -34,8 +35,9 @@ def inference(
         padded_stem: pixels by which the first convolution's output is counted wider and higher
             than it is. RigL's count of ResNet-50 pads the image twice, so 115 x 115 for
             112 x 112: 3.
+        macs: :func:`paper_repro.measure.flops.layer_macs` of the two, where it is known already.
     """
-    macs, weights = layer_macs(model, input_shape), prunable(model)
+    macs, weights = macs or layer_macs(model, input_shape), prunable(model)
     flops = layer_flops(macs, density)
     # A layer's outputs are its MACs over those that one output takes.
     outputs = {name: count // weights[name][0].numel() for name, count in macs.items()}

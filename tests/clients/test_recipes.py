@@ -55,15 +55,22 @@ def test_own_data():
     assert accuracy > 50 and record.status == "finished"
 
 
-def test_accelerate_loop_resumed_is_the_one_never_stopped():
+@pytest.mark.parametrize("stop_at", [50, 60])
+def test_accelerate_loop_resumed_is_the_one_never_stopped(stop_at, capsys):
     needs("accelerate")
     import accelerate_loop
 
-    whole, method = accelerate_loop.main(4, "whole")
-    accelerate_loop.main(2, "half")
-    # The same schedule: only the end differs.
-    resumed, late = accelerate_loop.main(4, "whole", resume=True)
-    assert whole == resumed > 70
+    whole, method = accelerate_loop.main(3, "whole")
+    assert method.steps == 90
+    assert float(capsys.readouterr().out.split("shipped: ")[1].split()[0]) > 70
+    stopped, early = accelerate_loop.main(3, "half", stop_at=stop_at)
+    assert stopped is None and early.steps == stop_at
+    resumed, late = accelerate_loop.main(3, "half")
+    # It went on from the last checkpoint, 20 steps apart, and not from the start or the end.
+    epochs = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    first = stop_at // 20 * 20 // 30
+    assert len(epochs) == (stop_at - 1) // 30 + 3 - first
+    same(whole, resumed)
     same(method.masks.state_dict(), late.masks.state_dict())
 
 

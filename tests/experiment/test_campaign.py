@@ -88,8 +88,8 @@ def test_the_report_counts_epochs_in_whole_runs(tmp_path, monkeypatch):
     first, second = run(), run("rigl")
     seen = {}
 
-    def swept(configs, place, jobs, deadline):
-        seen.update(jobs=jobs, deadline=deadline)
+    def swept(configs, place, executor):
+        seen.update(vars(executor))
         return Outcome([first.fingerprint], {}, {first.fingerprint: 3, second.fingerprint: 1})
 
     monkeypatch.setattr("paper_repro.experiment.campaign.sweep", swept)

@@ -23,7 +23,8 @@ from workplaces import (
 )
 
 from paper_repro.errors import UserError
-from paper_repro.experiment import sweep as module
+from paper_repro.experiment.executors import Local
+from paper_repro.experiment.executors import local as module
 from paper_repro.experiment.runs import execute, record_failure
 from paper_repro.experiment.sweep import missing, sweep
 from paper_repro.files import worker_in
@@ -89,7 +90,7 @@ def test_nothing_is_started_where_nothing_is_missing(tmp_path, monkeypatch):
 
 def test_a_number_of_processes_below_one_is_refused(tmp_path):
     with pytest.raises(UserError, match="jobs must be at least 1, not 0"):
-        sweep([tiny()], workplace(tmp_path), jobs=0)
+        sweep([tiny()], workplace(tmp_path), Local(0))
 
 
 def test_data_that_is_missing_is_said_once_and_not_by_every_run(tmp_path, monkeypatch):
@@ -113,7 +114,7 @@ def test_parallel_runs_equal_serial_ones_and_failures_do_not_stop_them(tmp_path,
         parallel.records.write(config, "finished", serial.records.get(config).body)
     kept = {c: parallel.records.path(c).read_bytes() for c in parents}
 
-    done = sweep([bad, orphan, lottery(0.7), lottery(0.75), tiny()], parallel, jobs=2)
+    done = sweep([bad, orphan, lottery(0.7), lottery(0.75), tiny()], parallel, Local(2))
 
     assert set(done.trained) == set(names(good))
     assert all(done.epochs[name] == 2 for name in done.trained)
@@ -160,7 +161,7 @@ def test_a_parent_is_trained_once_before_the_rounds_that_need_its_weights(tmp_pa
     parents = names(ancestors(lottery(0.7)))
     for config in ancestors(lottery(0.7)):  # that they have a record must not hide the loss
         place.records.write(config, "finished", made_body())
-    sweep(wanted, place, jobs=3)
+    sweep(wanted, place, Local(3))
     order = [name for name, _ in Fake.given]
     assert sorted(order) == sorted([*parents, *names(wanted)])
     assert {name for name, needed in Fake.given if needed} == set(parents)
@@ -193,7 +194,7 @@ def test_a_run_whose_process_is_killed_is_tried_once_more_and_the_others_go_on(t
     ]
     for killer in killers:
         killer.start()
-    done = sweep([unlucky, doomed, *others], place, jobs=2)
+    done = sweep([unlucky, doomed, *others], place, Local(2))
     for killer in killers:
         killer.join(60)
     assert set(done.trained) == set(names([unlucky, *others]))
@@ -208,7 +209,7 @@ def test_a_run_whose_process_is_killed_is_tried_once_more_and_the_others_go_on(t
 def test_processes_that_cannot_even_start_end_the_sweep(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_serve", operator.is_)  # something that returns at once
     with pytest.raises(UserError, match="__main__"):
-        sweep([tiny(), tiny(seed=1)], workplace(tmp_path), jobs=1)
+        sweep([tiny(), tiny(seed=1)], workplace(tmp_path), Local(1))
     assert list(workplace(tmp_path).records) == []
 
 
@@ -237,14 +238,14 @@ def test_a_sweep_stops_at_its_deadline_and_another_goes_on(tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module.time, "monotonic", stop_soon)
-        done = sweep([config], place, deadline=module.time.monotonic() + 1e5)
+        done = sweep([config], place, Local(deadline=module.time.monotonic() + 1e5))
     assert done.trained == [] and done.failed == {} and done.epochs[config.fingerprint] >= 1
     assert worker_in(place.folder(config)) is None and place.records.get(config) is None
     assert (place.folder(config) / "checkpoint.pt").exists()
 
 
 def start_sweep(configs, place):
-    sweep(configs, place, jobs=2)
+    sweep(configs, place, Local(2))
 
 
 def test_no_process_trains_on_when_the_sweep_is_killed(tmp_path):
