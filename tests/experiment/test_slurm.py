@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -272,7 +273,8 @@ def test_ctrl_c_leaves_the_jobs_and_says_how_to_end_them(tmp_path, pretend, monk
     def stop(seconds):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module.time, "sleep", stop)
+    # Its own clock alone: subprocess sleeps too.
+    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=stop, monotonic=time.monotonic))
     with pytest.raises(KeyboardInterrupt):
         sweep([tiny()], workplace(tmp_path), Slurm())
     assert "The jobs go on without this command; `scancel 1` ends them." in capsys.readouterr().out
