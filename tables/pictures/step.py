@@ -94,7 +94,7 @@ def draw() -> Any:
 def _key(drawn: Any) -> None:
     from matplotlib.lines import Line2D
 
-    star = {"marker": "*", "linestyle": "", "markersize": 9, "color": "#333333"}
+    star: dict[str, Any] = {"marker": "*", "linestyle": "", "markersize": 9, "color": "#333333"}
     drawn.legend(
         handles=[
             Line2D([], [], label="gradient computed in this step", **star),
