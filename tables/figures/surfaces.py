@@ -73,7 +73,7 @@ def _ra(found: list[Measured]) -> str:
     seeds = "seed" if len(found) == 1 else "seeds"
     pairs = len(each) // len(found)
     return (
-        f"Ra {_plain(np.mean(each))} ± {_plain(np.std(each, ddof=1))}\n"
+        f"Ra {_short(np.mean(each))} ± {_short(np.std(each, ddof=1))}\n"
         f"(n = {len(found)} {seeds}, {pairs} pairs of directions)"
     )
 
@@ -185,6 +185,6 @@ def _spectra(profile: Profile, label: str, panels: Panels) -> Any:
     return drawn
 
 
-def _plain(value: float) -> str:
+def _short(value: float) -> str:
     """Two or three digits, never with an exponent where the number has them before its point."""
     return f"{value:.0f}" if value >= 99.5 else f"{value:.2g}"
