@@ -64,7 +64,7 @@ def test_a_daemon_that_keeps_its_output_open_is_not_waited_for(daemon, tmp_path)
 def test_a_campaign_trains_while_the_daemon_runs(daemon, tmp_path, monkeypatch):
     told = daemon()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli_place, "_device", lambda name: name)  # as if there were one
+    monkeypatch.setattr(cli_place, "usable_device", lambda name: name)  # as if there were one
     # A campaign that ends with the number of times that the daemon was spoken to.
     monkeypatch.setattr(cli_campaign, "_train", lambda options, campaign, seconds: len(told()))
     assert cli.main(["campaign", "--minutes", "1", "--device", "cuda", "--mps"]) == 1
