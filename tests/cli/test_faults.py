@@ -27,12 +27,10 @@ RUN = ("run", "--method", "rigl", "--sparsity", "0.9", "--epochs", "1", "--devic
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    before = torch.get_num_threads()
-    yield tmp_path
-    torch.set_num_threads(before)
+@pytest.fixture
+def here(tmp_path):
+    """The working folder, see conftest.py."""
+    return tmp_path
 
 
 def said(capsys, *argv):

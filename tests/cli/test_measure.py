@@ -1,30 +1,13 @@
 from dataclasses import replace
 
 import pytest
-import torch
+from commands import status_of
 from workplaces import tiny, workplace
 
-from paper_repro.cli import main as cli
 from paper_repro.experiment.profiles import profile
 from paper_repro.experiment.runs import execute
 from paper_repro.registry import Spec
 from tables import TABLES
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-def status_of(*argv):
-    try:
-        return cli.main(argv)
-    except SystemExit as end:
-        return end.code
-
 
 FP = "0123456789abcdef"
 
