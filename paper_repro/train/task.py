@@ -164,8 +164,8 @@ class Task(ABC):
         return None
 
     def load_sums(self, sums: Mapping[str, Tensor]) -> None:
-        """Go on counting from :meth:`sums`."""
-        raise NotImplementedError
+        """Go on counting from :meth:`sums`; a task without them is never asked to."""
+        raise NotImplementedError(f"{type(self).__name__} begins with whole epochs only")
 
     @abstractmethod
     def scoring_batch(

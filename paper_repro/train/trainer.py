@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -22,12 +21,14 @@ from paper_repro.sparse.method import BatchRequest
 from paper_repro.train import TASKS
 from paper_repro.train.averaging import Average
 from paper_repro.train.bases import base_optimizer
+from paper_repro.train.dense_only import only_dense
 from paper_repro.train.graph import CAPTURABLE, GraphedStep
 from paper_repro.train.precision import arithmetic, autocast, float32_as
 from paper_repro.train.ranks import ALONE, Ranks
 from paper_repro.train.replicas import check_divisible, join_batch_norm, replicate, replicated
 from paper_repro.train.schedule import SCHEDULES
 from paper_repro.train.task import Task
+from paper_repro.train.within import Within
 from paper_repro.train.work import Work
 
 __all__ = ["Diverged", "Trainer"]
@@ -124,7 +125,14 @@ class Trainer:
             self.optimizer.adopt(self.method.masks)
         self.compiled = compile
         self.diagnostics = diagnostics
-        self.engine, self.engine_reason = self._choose_engine(engine)
+        self.engine, self.engine_reason = choose(
+            engine,
+            self.model,
+            self.optimizer,
+            self.method,
+            self.task.image,
+            only_dense(config, self.task, ranks, compile),
+        )
         self._forward, self._scored = self._engine()
         self.average: Average | None = None
         if config.average > 1:
@@ -132,14 +140,9 @@ class Trainer:
                 self.model, self.optimizer, self.method.masks, config.average, config.epochs
             )
         self.work = Work(self.task.macs(self.model), self.method)
-        self._loss_sum = torch.zeros((), device=self.device)
-        self._t = 0
-        self._cost = [0.0, 0.0]  # of the epoch's steps: gradients, forward passes alone
+        self.within = Within(self.task, self.generator, self.steps_per_epoch)
         #: Called between an epoch's steps, e.g. to save :meth:`state_dict`.
         self.pause: Callable[[], None] | None = None
-        self._within: dict[str, Any] | None = None  # where in an epoch to go on
-        self._drawn_from = self.generator.get_state()  # at the epoch's beginning
-        self._started, self._spent = time.perf_counter(), 0.0
         capturable = config.base == "sgd" and config.optimizer.name in CAPTURABLE
         self.graphed = graph and ranks.alone and self.task.replayable and capturable
         self._graphed: GraphedStep | None = None
@@ -154,22 +157,6 @@ class Trainer:
             )
         self.epoch = 0
         self.curve: list[dict[str, Any]] = []
-
-    def _choose_engine(self, asked: str) -> tuple[str, str | None]:
-        reason = None
-        if self.task.image is None:
-            reason = "it trains on images only"
-        elif self.compiled:
-            reason = "the model is to be compiled"
-        elif self.config.base != "sgd":
-            reason = f"the run trains with {self.config.base}"
-        elif self.config.average > 1:
-            reason = "the run averages its last weights"
-        elif self.config.precision == "bf16":
-            reason = "the run asks for bfloat16 autocast"
-        elif not self.ranks.alone:
-            reason = "several ranks train together"
-        return choose(asked, self.model, self.optimizer, self.method, self.task.image, reason)
 
     def _engine(self) -> tuple[Callable[[Tensor], Tensor], nn.Module]:
         """What computes a training step's outputs, and what is evaluated, measured and saved.
@@ -226,7 +213,7 @@ class Trainer:
                 training loss exceeds ``HOPELESS``.
         """
         masks_before = self.method.masks.state_dict() if self.diagnostics else {}
-        self._started = time.perf_counter()
+        self.within.start_clock()
         try:
             loss, metrics = self.train_epoch()
         except (UserError, OSError):
@@ -237,14 +224,14 @@ class Trainer:
                     f"the weights became infinite in epoch {self.epoch + 1} ({error})"
                 ) from error
             raise
-        seconds = self._seconds()
+        seconds = self.within.seconds()
         if not self.ranks.alone:
             equal = replicated(self.model, self.optimizer, self.method.masks)
             self.ranks.check(equal, f"after epoch {self.epoch + 1}")
         if not loss <= HOPELESS:
             raise Diverged(f"the training loss became {loss} in epoch {self.epoch + 1}")
         units = self.task.units_per_epoch
-        gradients, forwards = (cost / self.steps_per_epoch for cost in self._cost)
+        gradients, forwards = (cost / self.steps_per_epoch for cost in self.within.cost)
         self.work.add(units, self.config.batch_size, gradients, forwards)
         if self.average is not None:
             self.average.add(self.epoch)
@@ -273,7 +260,7 @@ class Trainer:
 
     def _broken(self) -> bool:
         """Whether the loss so far, or a weight, is not finite."""
-        numbers = [self._loss_sum, *self.optimizer.param_groups[0]["params"]]
+        numbers = [self.within.loss_sum, *self.optimizer.param_groups[0]["params"]]
         return not all(bool(torch.isfinite(n).all()) for n in numbers)
 
     def _diagnose(self, masks_before: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -300,41 +287,18 @@ class Trainer:
             )
         return {**measured, "rho": rho, "churn": churn(masks_before, masks.state_dict())}
 
-    def _seconds(self) -> float:
-        """Of the epoch so far, those before a stop included."""
-        return self._spent + time.perf_counter() - self._started
-
     def train_epoch(self) -> tuple[float, dict[str, float]]:
         """One pass over the training samples: their mean loss and the task's other metrics."""
-        end = (self.epoch + 1) * self.steps_per_epoch
         for index in self.begin_epoch():
             self.step(index)
-            if self.pause is not None and self._t < end:
+            if self.pause is not None and self.within.unfinished:
                 self.pause()
-        # Shares are equal, so the batch's mean loss is the mean of theirs.
-        loss = float(self.ranks.total(self._loss_sum)) / self.ranks.world / self.steps_per_epoch
-        return loss, self.task.training_metrics()
+        return self.within.mean_loss(self.ranks), self.task.training_metrics()
 
     def begin_epoch(self) -> Iterable[Tensor]:
         """Draw the epoch's order and augmentation; returns the indices of each step's samples."""
         self._scored.train()
-        self._drawn_from = self.generator.get_state()
-        steps = self.task.begin_epoch(self.generator)
-        self._t = self.epoch * self.steps_per_epoch
-        self._cost = [0.0, 0.0]
-        self._spent = 0.0
-        # Kept on the device: reading a number at every step would make the host wait for it.
-        self._loss_sum.zero_()
-        within, self._within = self._within, None
-        if within is None:
-            return steps
-        assert isinstance(steps, Sequence)  # as a task's that has sums
-        self._t += within["steps"]
-        self._cost = list(within["cost"])
-        self._spent = within["seconds"]
-        self._loss_sum.copy_(within["loss_sum"])
-        self.task.load_sums(within["sums"])
-        return steps[within["steps"] :]
+        return self.within.begin(self.epoch)
 
     def step(self, index: Tensor) -> None:
         """One training step on the samples ``index``; nothing in it waits for the device."""
@@ -344,19 +308,19 @@ class Trainer:
     def _step(self, index: Tensor) -> None:
         config = self.config
         schedule = SCHEDULES[config.schedule]
-        lr = schedule(self._t, self.total_steps, config.lr, config.lr_min, config.warmup)
+        lr = schedule(self.within.t, self.total_steps, config.lr, config.lr_min, config.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        if self._late is not None and self._late.at(self._t) and self._graphed is not None:
+        if self._late is not None and self._late.at(self.within.t) and self._graphed is not None:
             self._graphed.reset()  # the recording has the old ρ in it
-        self._cost = [total + now for total, now in zip(self._cost, self.cost(), strict=True)]
+        self.within.pay(*self.cost())
         if self._graphed is not None:
             self._graphed(index)
         else:
             closure = self._closure(index)
             self.optimizer.step(closure)
             self._count(closure)
-        self._t += 1
+        self.within.t += 1
 
     def cost(self) -> tuple[float, float]:
         """Gradients, and forward passes without one, of a step as ρ is now."""
@@ -372,7 +336,7 @@ class Trainer:
 
     def _count(self, closure: Closure) -> None:
         assert closure.loss is not None and closure.outputs is not None
-        self._loss_sum += closure.loss
+        self.within.loss_sum += closure.loss
         self.task.count(closure)
 
     def _autocast(self) -> torch.autocast:
@@ -408,24 +372,10 @@ class Trainer:
         # Of several ranks each has sums of its own, and a checkpoint is rank 0's.
         return self.ranks.alone and not self.diagnostics and self.task.sums() is not None
 
-    def _position(self) -> dict[str, Any] | None:
-        """Where in an epoch the training stands; None between two, or where no run can go on."""
-        steps = self._t - self.epoch * self.steps_per_epoch
-        if not (0 < steps < self.steps_per_epoch and self.pausable):
-            return None
-        return {
-            "steps": steps,
-            "generator": self._drawn_from,
-            "cost": list(self._cost),
-            "seconds": self._seconds(),
-            "loss_sum": self._loss_sum,
-            "sums": self.task.sums(),
-        }
-
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed run needs, between two epochs or, if :attr:`pausable`, steps."""
         return {
-            "within": self._position(),
+            "within": self.within.state_dict(self.epoch) if self.pausable else None,
             "fingerprint": self.config.fingerprint,
             "graphed": self.graphed,
             "compiled": self.compiled,
@@ -463,8 +413,9 @@ class Trainer:
                 if isinstance(held.get(key), Tensor) and held[key].shape != p.shape:
                     raise UserError(f"its {key} has the shape {tuple(held[key].shape)}")
         # Older checkpoints are all of the time between two epochs.
-        self._within = state.get("within")
-        begun = state if self._within is None else self._within
+        within = state.get("within")
+        self.within.load(within)
+        begun = state if within is None else within
         self.generator.set_state(begun["generator"].cpu())
         torch.set_rng_state(state["global_generator"].cpu())
         if state["cuda_generator"] is not None and self.device.type == "cuda":

@@ -90,7 +90,7 @@ def test_our_loop_trains_what_the_plain_one_does_at_the_first_step():
     plain = PlainLoop(data, batched=True, model="resnet_digits", batch_size=8)
     Stepper(trainer)()
     plain()
-    assert float(trainer._loss_sum) == pytest.approx(plain.losses[0], rel=0.5)
+    assert float(trainer.within.loss_sum) == pytest.approx(plain.losses[0], rel=0.5)
     assert sum(p.numel() for p in plain.model.parameters()) == sum(
         p.numel() for p in trainer.model.parameters()
     )

@@ -71,7 +71,7 @@ def test_the_first_steps_are_the_same(method, optimizer):
         sums = [0.0]
         for index in trainer.begin_epoch():
             trainer.step(index)
-            sums.append(float(trainer._loss_sum))
+            sums.append(float(trainer.within.loss_sum))
         losses.append(torch.tensor(sums).diff())
     assert torch.allclose(*losses, rtol=1e-4, atol=1e-5), losses
 

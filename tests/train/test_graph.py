@@ -87,7 +87,7 @@ def state_tensors(trainer):
     state += [p.grad for p in trainer.model.parameters() if p.grad is not None]
     for values in trainer.optimizer.state.values():
         state += [t for t in values.values() if isinstance(t, torch.Tensor)]
-    return [t.detach() for t in state] + [trainer._loss_sum, trainer.task._hits]
+    return [t.detach() for t in state] + [trainer.within.loss_sum, trainer.task._hits]
 
 
 def graphed(config, data, capture=recorded):
