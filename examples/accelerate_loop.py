@@ -6,6 +6,7 @@ Stopped anywhere, it goes on from its last checkpoint, in the middle of an epoch
 it had not been stopped, bit for bit.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,6 +18,25 @@ from torch.utils.data import DataLoader
 
 from paper_repro.optim import S2SAM, evaluating
 from paper_repro.sparse import RigL, export_weights
+
+
+def saved(folder):
+    """The whole checkpoints, by the steps taken."""
+    return sorted(Path(folder).glob("[0-9]*"), key=lambda path: int(path.name))
+
+
+def save(accelerator, folder, steps):
+    """Write a checkpoint under another name until it is whole, and let go of the one before."""
+    older, whole = saved(folder), Path(folder, str(steps))
+    if whole in older:
+        return
+    accelerator.save_state(Path(folder, "unfinished"))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        Path(folder, "unfinished").rename(whole)
+        for path in older:
+            shutil.rmtree(path)
+    accelerator.wait_for_everyone()
 
 
 def main(epochs=5, folder="runs/accelerate", stop_at=None):
@@ -31,8 +51,8 @@ def main(epochs=5, folder="runs/accelerate", stop_at=None):
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     length = len(loader)
     method = RigL(model, optimizer, sparsity=0.9, total_steps=epochs * length, delta_t=20)
-    if Path(folder).exists():
-        accelerator.load_state(folder)  # weights, optimizer, masks and the steps taken
+    if there := saved(folder):
+        accelerator.load_state(there[-1])  # weights, optimizer, masks and the steps taken
     for epoch in range(method.steps // length, epochs):
         loader.set_epoch(epoch)
         for images, labels in accelerator.skip_first_batches(loader, method.steps % length):
@@ -40,12 +60,12 @@ def main(epochs=5, folder="runs/accelerate", stop_at=None):
             accelerator.backward(torch.nn.functional.cross_entropy(model(images), labels))
             optimizer.step()
             if method.steps % 20 == 0:
-                accelerator.save_state(folder)
+                save(accelerator, folder, method.steps)
             if method.steps == stop_at:  # as a process that is killed
                 return None, method
         with evaluating(optimizer):
             accelerator.print(f"epoch {epoch + 1}: {accuracy(model, test):.1f} %")
-    accelerator.save_state(folder)
+    save(accelerator, folder, method.steps)
     weights = export_weights(model, optimizer)  # at w, under the bare model's names
     final = network()
     final.load_state_dict(weights)

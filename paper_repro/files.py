@@ -27,6 +27,7 @@ __all__ = [
     "exclusive",
     "finite",
     "load_tensors",
+    "lock",
     "save_tensors",
     "worker_in",
     "write_bytes",
@@ -186,6 +187,24 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> Any:
         ) from error
 
 
+def lock(file: IO[str], operation: int) -> None:
+    """``flock``, which ends with the process.
+
+    Raises:
+        UserError: the file system has no locks.
+        BlockingIOError: another process has it, and ``operation`` is not to wait.
+    """
+    try:
+        fcntl.flock(file, operation)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        raise UserError(
+            f"the file system of {Path(file.name).parent} has no locks ({error.strerror}), so "
+            "nothing would keep two processes from training one run; use another --runs"
+        ) from error
+
+
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Work in ``folder`` alone; the lock ends with the process, however it ends.
@@ -198,16 +217,9 @@ def exclusive(folder: Path) -> Iterator[None]:
         deadline = time.monotonic() + _PATIENCE
         while True:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except OSError as error:
-                if error.errno in _NO_LOCKS:
-                    raise UserError(
-                        f"the file system of {folder} has no locks ({error.strerror}), so nothing "
-                        "would keep two processes from training one run; use another --runs"
-                    ) from error
-                if not isinstance(error, BlockingIOError):
-                    raise
+            except BlockingIOError:
                 if time.monotonic() < deadline:
                     time.sleep(0.05)
                     continue
@@ -228,7 +240,7 @@ def worker_in(folder: Path) -> str | None:
     try:
         with (folder / "lock").open() as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                lock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return file.read().strip() or "pid unknown"
     except FileNotFoundError:

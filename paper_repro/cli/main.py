@@ -53,7 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(f"{error.strerror or error}{where}", 2)
     except KeyboardInterrupt:
         print(file=sys.stderr)
-        return _say("stopped; the same command goes on from the last finished epochs", 130)
+        # Jobs of a cluster have not been stopped; the executor has said so.
+        here = getattr(options, "executor", "local") == "local"
+        goes_on = "goes on from the last finished epochs" if here else "waits for them again"
+        return _say(f"stopped; the same command {goes_on}", 130)
 
 
 def _say(sentence: object, status: int) -> int:

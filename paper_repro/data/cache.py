@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from paper_repro.errors import UserError
+from paper_repro.files import lock
 
 __all__ = ["cached", "cached_as", "given_folder", "key", "locked", "user_cache"]
 
@@ -50,9 +51,12 @@ def locked(path: Path) -> Iterator[None]:
 
     Args:
         path: the lock's own file, in a folder that exists; it stays behind, empty.
+
+    Raises:
+        UserError: the file system has no locks.
     """
     with open(path, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file, fcntl.LOCK_EX)
         yield
 
 

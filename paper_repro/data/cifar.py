@@ -90,9 +90,11 @@ def _load(kind: _Cifar, root: Path | None, cache: Path | None) -> Dataset:
     for folder in (given, kept):
         if folder is not None and (data := _read(kind, folder, decoded)):
             return data
-    for place in hub.copies(None, kind.repositories, kind.configurations):
-        if data := _read_parquet(kind, place, decoded):
-            return data
+    data = hub.own(
+        lambda place: _read_parquet(kind, place, decoded), kind.repositories, kind.configurations
+    )
+    if data is not None:
+        return data
     looked = " and ".join(str(f) for f in (given, kept) if f is not None)
     try:
         download.cifar(kind.name, kind.pickled, kept)

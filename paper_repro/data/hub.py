@@ -8,14 +8,18 @@ of the repository in ``snapshots/<commit>/``, each a link to a blob, and the com
 
 from __future__ import annotations
 
-import glob
+import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from paper_repro.errors import UserError
 
-__all__ = ["copies"]
+__all__ = ["copies", "own"]
+
+_log = logging.getLogger(__name__)
+_Found = TypeVar("_Found")
 
 
 def copies(
@@ -47,6 +51,25 @@ def copies(
                 yield info.parent
 
 
+def own(
+    read: Callable[[Path], _Found | None],
+    repositories: Sequence[str],
+    configurations: Sequence[str] = (),
+) -> _Found | None:
+    """What ``read`` finds in the user's caches, which nobody named; None if it finds nothing there.
+
+    What is damaged or unclear there is no reason not to look elsewhere: it is logged and passed.
+    """
+    for repository in repositories:
+        try:
+            for folder in copies(None, [repository], configurations):
+                if (found := read(folder)) is not None:
+                    return found
+        except UserError as error:
+            _log.warning("passed over: %s", error)
+    return None
+
+
 def _own() -> tuple[list[Path], list[Path]]:
     """The user's caches of the two libraries, as these find them."""
     above = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -61,7 +84,9 @@ def _own() -> tuple[list[Path], list[Path]]:
 
 def _snapshot(repository: Path) -> Path | None:
     """The folder of the branch main, or of the only commit that is there."""
-    there = sorted(path for path in repository.glob("snapshots/*") if path.is_dir())
+    # Some hold no more than a card that somebody looked at.
+    whole = (path for path in repository.glob("snapshots/*") if any(path.rglob("*.parquet")))
+    there = sorted(whole)
     try:
         main = (repository / "refs" / "main").read_text(encoding="utf-8").strip()
     except (OSError, UnicodeError):
@@ -84,4 +109,4 @@ def _configured(info: Path, configurations: Sequence[str]) -> bool:
     name = info.parents[2].name
     # Configurations made on the fly are named default-<hash>.
     known = (*configurations, "default")
-    return any(name == one or name.startswith(glob.escape(one) + "-") for one in known)
+    return any(name == one or name.startswith(one + "-") for one in known)

@@ -89,21 +89,19 @@ def find(
     given = given_folder(root)
     kept = user_cache()
 
-    def of_hub(folder: Path | None) -> StreamedDataset | None:
-        for place in hub.copies(folder, kind.repositories):
-            found = _shards(kind, place, cache or kept / "decoded")
-            if found is not None:
-                return _dataset(kind, place, found, workers, skip_broken)
-        return None
+    def of_hub(place: Path) -> StreamedDataset | None:
+        found = _shards(kind, place, cache or kept / "decoded")
+        return None if found is None else _dataset(kind, place, found, workers, skip_broken)
 
     for folder in (given, kept):
         for place in _places(kind, folder) if folder is not None else ():
             found = _tree(kind, place) or _shards(kind, place, cache or kept / "decoded")
             if found is not None:
                 return _dataset(kind, place, found, workers, skip_broken)
-        if folder is not None and (data := of_hub(folder)):
-            return data
-    if data := of_hub(None):
+        for place in hub.copies(folder, kind.repositories) if folder is not None else ():
+            if data := of_hub(place):
+                return data
+    if data := hub.own(of_hub, kind.repositories):
         return data
     looked = " and ".join(str(f) for f in (given, kept) if f is not None)
     raise UserError(

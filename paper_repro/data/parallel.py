@@ -44,15 +44,23 @@ def find(
     given = given_folder(root)
     places = [p for p in (given, user_cache()) if p is not None]
     configurations = [Path(below).name for below in folders]
-    for place in (*places, None):
-        own = () if place is None else (*(place / below for below in folders), place)
-        for folder in (*own, *hub.copies(place, repositories, configurations)):
-            there = {split: bool(shards(folder, split)) for split in _SPLITS}
-            if all(there.values()):
+
+    def whole(folder: Path) -> Path | None:
+        there = {split: bool(shards(folder, split)) for split in _SPLITS}
+        if all(there.values()):
+            return folder
+        if any(there.values()) and folder.name in {Path(f).name for f in folders}:
+            lacking = ", ".join(f"{split}-*.parquet" for split in _SPLITS if not there[split])
+            raise UserError(f"{folder} lacks {lacking}: the copy is incomplete")
+        return None
+
+    for place in places:
+        usual = (*(place / below for below in folders), place)
+        for folder in (*usual, *hub.copies(place, repositories, configurations)):
+            if whole(folder):
                 return folder
-            if any(there.values()) and folder.name in {Path(f).name for f in folders}:
-                lacking = ", ".join(f"{split}-*.parquet" for split in _SPLITS if not there[split])
-                raise UserError(f"{folder} lacks {lacking}: the copy is incomplete")
+    if found := hub.own(whole, repositories, configurations):
+        return found
     raise UserError(
         f"{name} was not found in {' and '.join(map(str, places))}: put train-*.parquet, "
         f"validation-*.parquet and test-*.parquet with a column `translation` of {{de, en}} into "

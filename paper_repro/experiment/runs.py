@@ -36,7 +36,7 @@ from paper_repro.files import (
 from paper_repro.train import Diverged, Trainer
 from paper_repro.train.ranks import current
 
-__all__ = ["Workplace", "attempt", "data_of", "execute", "prepare", "record_failure"]
+__all__ = ["Workplace", "attempt", "data_of", "done", "execute", "prepare", "record_failure"]
 
 #: Seconds from one checkpoint to the next in the middle of an epoch; each epoch ends with one too.
 SAVED_EVERY = 600.0
@@ -103,16 +103,16 @@ def execute(
         Busy: another process is training the run.
     """
     ranks = current()
-    done = ranks.first(lambda: _done(config, place, need_weights))
-    if done is not None:
-        return done
+    there = ranks.first(lambda: done(config, place, need_weights))
+    if there is not None:
+        return there
     report = progress or (lambda config, epoch: None)
     with contextlib.ExitStack() as stack:
         ranks.first(lambda: stack.enter_context(exclusive(place.folder(config))))
         # By another process in the meantime?
-        done = ranks.first(lambda: _done(config, place, need_weights))
-        if done is not None:
-            return done
+        there = ranks.first(lambda: done(config, place, need_weights))
+        if there is not None:
+            return there
         parent = _parent(config, place, report)
         return _train(config, place, parent, report)
 
@@ -164,7 +164,7 @@ def record_failure(
     return place.records.write(config, "failed", body)
 
 
-def _done(config: RunConfig, place: Workplace, need_weights: bool) -> Record | None:
+def done(config: RunConfig, place: Workplace, need_weights: bool) -> Record | None:
     """The record of a run that need not be trained; None if it must be."""
     record = place.records.get(config)
     if record is None or record.status == "failed":

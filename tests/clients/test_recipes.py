@@ -65,6 +65,9 @@ def test_accelerate_loop_resumed_is_the_one_never_stopped(stop_at, capsys):
     assert float(capsys.readouterr().out.split("shipped: ")[1].split()[0]) > 70
     stopped, early = accelerate_loop.main(3, "half", stop_at=stop_at)
     assert stopped is None and early.steps == stop_at
+    # Killed while it wrote the next one.
+    Path("half/unfinished").mkdir()
+    Path("half/unfinished/model.safetensors").write_bytes(b"half of it")
     resumed, late = accelerate_loop.main(3, "half")
     # It went on from the last checkpoint, 20 steps apart, and not from the start or the end.
     epochs = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]

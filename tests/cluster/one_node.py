@@ -117,7 +117,7 @@ def stop(folder: Path) -> None:
     """End the jobs, then the daemons that :func:`start` started, and no other."""
     env = environment(folder)
     if (folder / "slurmctld.started").exists():
-        with contextlib.suppress(subprocess.SubprocessError, OSError):
+        with contextlib.suppress(subprocess.SubprocessError, OSError, RuntimeError):
             subprocess.run(["scancel", "--user=root"], env=env, timeout=20, capture_output=True)
             _until(lambda: not _squeue(folder), "jobs to end", 30)
     for name in reversed(DAEMONS):

@@ -19,7 +19,10 @@ def bare_home(tmp_path, monkeypatch):
     """An empty user's cache, no PAPER_REPRO_DATA, and downloads that fail."""
     home = tmp_path / "home"
     monkeypatch.setenv("XDG_CACHE_HOME", str(home))
-    monkeypatch.delenv("PAPER_REPRO_DATA", raising=False)
+    for name in ("PAPER_REPRO_DATA", "HF_HOME", "HF_DATASETS_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
 
     def offline(name, folder):
         raise OSError("no route to host")

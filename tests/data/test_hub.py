@@ -276,6 +276,28 @@ def test_batches_are_no_longer_than_asked_for(tmp_path):
     assert np.concatenate([labels for _, labels in read]).tolist() == list(range(7))
 
 
-def test_nothing_is_looked_for_elsewhere(tmp_path):
-    assert list(hub.copies(tmp_path, ["a/b"], ["c"])) == []
-    assert list(hub.copies(None, ["a/b"], ["c"])) == []
+def test_a_folder_that_is_named_is_not_left_for_the_users_caches(tmp_path):
+    there = cifar_repository(tmp_path / "home/huggingface/hub")
+    other = tmp_path / "other"
+    other.mkdir()
+    assert there / "snapshots" / COMMIT / "data" in hub.copies(None, ["uoft-cs/cifar10"])
+    assert list(hub.copies(other, ["uoft-cs/cifar10"])) == []
+
+
+def test_a_snapshot_of_no_more_than_a_card_is_none(tmp_path):
+    repository = cifar_repository(tmp_path, main=False)
+    for commit in ("1" * 40, "2" * 40):
+        (repository / "snapshots" / commit).mkdir()
+        (repository / "snapshots" / commit / "README.md").touch()
+    same(load("cifar10", root=tmp_path).train, *pictures(5, 0))
+
+
+def test_what_is_odd_in_the_users_own_cache_hides_nothing_else(tmp_path, caplog):
+    cache = tmp_path / "home/huggingface/hub"
+    cifar_repository(cache, "1" * 40, main=False)
+    cifar_repository(cache, "2" * 40, main=False)
+    with pytest.raises(UserError, match=r"cifar10 was not found in .* could not be downloaded"):
+        load("cifar10", root=tmp_path)
+    assert "passed over" in caplog.text and "holds 2 snapshots" in caplog.text
+    cifar_repository(cache, owner="", seed=10)
+    same(load("cifar10", root=tmp_path).train, *pictures(5, 10))

@@ -149,6 +149,30 @@ def test_what_became_of_jobs_is_told_from_records_results_and_slurm(tmp_path, pr
     assert capsys.readouterr().err.count("failed: ") == 3
 
 
+def test_a_round_whose_weights_a_child_needs_has_not_ended_well_without_them(tmp_path, pretend):
+    place, child = workplace(tmp_path), lottery(0.75)
+    parent = child.parent()
+    for config in (parent, child):
+        place.records.write(config, "finished", made_body())
+    jobs = {parent.fingerprint: "1", child.fingerprint: "2"}
+    left = module._Watch([parent, child], place, jobs).outcome()
+    assert left.trained == [child.fingerprint] and list(left.failed) == [parent.fingerprint]
+    place.weights(parent).parent.mkdir(parents=True, exist_ok=True)
+    place.weights(parent).touch()
+    whole = module._Watch([parent, child], place, jobs).outcome()
+    assert whole.trained == [parent.fingerprint, child.fingerprint] and not whole.failed
+
+
+def test_of_anothers_array_only_the_job_that_matters_is_waited_for(tmp_path, pretend):
+    place, child = workplace(tmp_path), lottery(0.75)
+    parent = child.parent()
+    (pretend / "queue").write_text("12_3|RUNNING\n12_4|PENDING\n")
+    place.folder(parent).mkdir(parents=True)
+    (place.folder(parent) / "job.json").write_text('{"job": "12_3"}')
+    Slurm(wait=False).train([parent, child], place)
+    assert flags(pretend / "1.sh")["dependency"] == "afterany:12_3"
+
+
 def test_a_sweep_waits_while_jobs_are_queued_and_slurm_restarts(tmp_path, pretend, monkeypatch):
     place, looks = workplace(tmp_path), []
     answers = [{"1": "PENDING"}, None, {"1": "RUNNING"}, {}, {}]
@@ -173,3 +197,8 @@ def test_ctrl_c_leaves_the_jobs_and_says_how_to_end_them(tmp_path, pretend, monk
     with pytest.raises(KeyboardInterrupt):
         sweep([tiny()], workplace(tmp_path), Slurm())
     assert "The jobs go on without this command; `scancel 1` ends them." in capsys.readouterr().out
+    command = ["sweep", "table1", "--executor", "slurm", "--methods", "rigl"]
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(command) == 130
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == "paper_repro: stopped; the same command waits for them again"

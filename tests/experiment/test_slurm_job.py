@@ -128,17 +128,17 @@ def test_a_job_that_never_gets_anywhere_in_its_time_is_a_failure(tmp_path):
 
 def test_a_job_is_queued_again_as_long_as_it_gets_on(tmp_path):
     place = workplace(tmp_path)
-    stuck = a_job(tiny(), place, seconds=60.0)
+    stuck = a_job(tiny(), place, seconds=600.0)
 
-    def start(one):
-        one.started, one.before = time.monotonic(), one._saved()
+    def start(one, ran):
+        one.started, one.before = time.monotonic() - ran, one._saved()
 
     for count in (1, 2):
-        start(stuck)
+        start(stuck, ran=430)  # it took 20 s to start, and Slurm warned 150 s before the limit
         stuck = stuck.checkpoint().function
         assert stuck.idle == count
-    start(stuck)
-    with pytest.raises(UserError, match="limit of 1 minutes came 3 times before a first"):
+    start(stuck, ran=430)
+    with pytest.raises(UserError, match="limit of 10 minutes came 3 times before a first"):
         stuck.checkpoint()
     path = place.folder(tiny()) / "checkpoint.pt"
     path.parent.mkdir(parents=True)
@@ -146,6 +146,7 @@ def test_a_job_is_queued_again_as_long_as_it_gets_on(tmp_path):
     again = stuck.checkpoint().function
     assert again == replace(stuck, idle=0)
     # Preempted long before its time is over, it is not to blame.
-    early = replace(stuck, seconds=1e6)
-    start(early)
-    assert early.checkpoint().function.idle == 2
+    for seconds, ran in ((1e6, 430), (120.0, 1)):
+        early = replace(stuck, seconds=seconds)
+        start(early, ran)
+        assert early.checkpoint().function.idle == stuck.idle == 2

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from paper_repro.cli import main as cli
 from paper_repro.errors import UserError
 from paper_repro.experiment.executors import slurm as module
-from paper_repro.experiment.executors.limits import minutes
+from paper_repro.experiment.executors.limits import Limits, minutes
 
 pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
 
@@ -55,6 +55,21 @@ def test_limits_that_cannot_be_are_refused_in_a_sentence(argv, said, pretend, ca
 def test_what_only_jobs_have_is_refused_where_there_are_none(option, capsys):
     assert cli.main(["sweep", "table1", f"--{option}"]) == 2
     assert "is of jobs of a cluster; add --executor slurm" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "asked"),
+    [
+        ({"gres": "gpu:2"}, True),
+        ({"gpus": "1"}, True),
+        ({"tres-per-node": "gres/gpu:1"}, True),
+        ({"exclude": "gpunode[1-4]"}, False),
+        ({"qos": "nogpu"}, False),
+    ],
+)
+def test_a_gpu_is_asked_for_by_what_brings_one(more, asked):
+    assert Limits(more=more).any_gpu is asked
+    assert Limits(more=more, gpus=1).any_gpu
 
 
 def test_without_submitit_or_slurm_one_sentence_says_so(pretend, capsys, monkeypatch):

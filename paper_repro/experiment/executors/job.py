@@ -21,7 +21,7 @@ from paper_repro.train.threads import set_threads
 __all__ = ["Job"]
 
 _IDLE = 3  # times in a row that a job may reach its time limit without having saved anything
-_SLACK = 150.0  # seconds: Slurm warns up to a minute early, and a job needs some to start
+_SLACK = 300.0  # seconds: Slurm warns up to 150 before the limit, and a job needs some to start
 _LEASE = 180.0  # seconds after which a file server forgets the locks of a node that died
 
 
@@ -85,7 +85,9 @@ class Job:
         """
         from submitit.helpers import DelayedSubmission
 
-        timed_out = time.monotonic() - self.started + _SLACK >= self.seconds
+        # Of a limit of minutes the slack is not all: what is stopped at once was preempted.
+        slack = min(_SLACK, 0.75 * self.seconds)
+        timed_out = time.monotonic() - self.started >= self.seconds - slack
         saved = self._saved() != self.before
         idle = 0 if saved else self.idle + timed_out
         if idle >= _IDLE:

@@ -71,8 +71,11 @@ class Limits:
     @property
     def any_gpu(self) -> bool:
         """Whether jobs ask for a GPU, by whatever option."""
-        asked = (f"{name}={value}" for name, value in self.more.items())
-        return self.gpus > 0 or any("gpu" in text for text in asked)
+        return self.gpus > 0 or any(
+            name.startswith("gpu")
+            or (name.startswith(("gres", "tres-per-")) and "gpu" in str(value))
+            for name, value in self.more.items()
+        )
 
     def sbatch(self) -> dict[str, Any]:
         """As options of ``sbatch``, but for time and cpus."""

@@ -24,6 +24,7 @@ from paper_repro.experiment.executors.base import Outcome
 from paper_repro.experiment.executors.job import Job
 from paper_repro.experiment.executors.limits import Limits, minutes
 from paper_repro.experiment.profiles import PROFILES
+from paper_repro.experiment.runs import done
 from paper_repro.experiment.workplace import Workplace
 from paper_repro.files import write_json
 from paper_repro.progress import bar
@@ -102,6 +103,7 @@ class Slurm:
         """Submit what has no job yet, parents before their children; adds to ``jobs``."""
         needed = {parent.fingerprint for c in todo if (parent := c.parent()) is not None}
         wanted = {c.fingerprint for c in todo}
+        theirs = dict(jobs)  # of another sweep's array only the one job is waited for
         waves: dict[int, list[RunConfig]] = {}
         for config in todo:
             if config.fingerprint not in jobs:
@@ -112,7 +114,7 @@ class Slurm:
                 part = wave[start : start + _ARRAY]
                 parents = (c.parent() for c in part)
                 after = before | {
-                    jobs[p.fingerprint].split("_")[0]
+                    theirs.get(p.fingerprint) or jobs[p.fingerprint].split("_")[0]
                     for p in parents
                     if p is not None and p.fingerprint in jobs
                 }
@@ -148,7 +150,7 @@ class Slurm:
         executor = submitit.SlurmExecutor(place.runs / "slurm", max_num_timeout=_FOR_EVER)
         more = {**self.limits.sbatch(), "requeue": True}
         if after:  # whether they succeed or not: a job says best itself that its parent failed
-            more["dependency"] = "afterany:" + ":".join(sorted(after, key=int))
+            more["dependency"] = "afterany:" + ":".join(sorted(after))
         try:
             executor.update_parameters(
                 job_name=queue.NAME,
@@ -199,13 +201,7 @@ class _Watch:
     def _ended(self, name: str) -> bool:
         """Whether it is known what became of a run whose job is no longer in the queue."""
         config, job = self.open[name], self.jobs[name]
-        record = self.place.records.get(config)
-        lost = name in self.needed and not self.place.weights(config).exists()
-        if (
-            record is not None
-            and record.status != "failed"
-            and not (lost and record.status == "finished")
-        ):
+        if done(config, self.place, need_weights=name in self.needed) is not None:
             self.result.trained.append(name)
         else:
             reason = self._reason(job)
