@@ -132,7 +132,8 @@ def claims(profile: Profile) -> Table:
             f"Looks: records are judged when every cell has n = {', '.join(map(str, LOOKS))} "
             "seeds, and between two looks the earlier verdict stands. Intervals are repeated "
             "95 % intervals: they hold at all looks at once. Each kind of wrong statement has an "
-            f"error of at most {STATED:.0%} over all looks, in each row by itself (simulated: "
+            f"error of at most {STATED:.0%} over all looks, in each row by itself; twice that for "
+            f"{FAILS!r} where any one of several cells or parts can say so (simulated: "
             "claims-study.md).",
             "One model for all cells of a claim: an effect for each, a spread that grows with the "
             "root of the error rate and is estimated from all of them. Units: pairs of a seed "

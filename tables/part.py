@@ -21,6 +21,7 @@ __all__ = [
     "Part",
     "Read",
     "Whole",
+    "column",
     "optimizers",
     "reread",
     "shown",
@@ -68,8 +69,6 @@ class Part:
             return Finding(NOT_MEASURED, f"the {profile.name} profile has none of it")
         table = table_of(self.table, profile)
         cells = [e for row in table.rows for e in row.entries if isinstance(e, Cell)]
-        # Of runs as they are, the table's other cells scatter alike; of measures nobody knows.
-        alike = () if any(d.treatment.measurement for d in deltas.values()) else cells
         reads = self.aspects(profile) if self.aspects else {}
         aspects = {
             aspect: {name: reread(delta, read) for name, delta in deltas.items()}
@@ -82,7 +81,7 @@ class Part:
             last_accuracy,
             self.rule,
             self.what,
-            alike,
+            cells,
             aspects,
             self.sampled,
         )
@@ -151,6 +150,11 @@ def shown(profile: Profile, table: str) -> Iterator[tuple[str, str, Delta]]:
         for header, entry in zip(built.headers[len(row.labels) :], row.entries, strict=True):
             if isinstance(entry, Delta) and entry.treatment.runs:
                 yield row.labels[0], header, entry
+
+
+def column(table: str, header: str) -> Callable[[Profile], Mapping[str, Delta]]:
+    """One column's Δ, by the first label of the row."""
+    return lambda profile: {r: d for r, c, d in shown(profile, table) if c == header}
 
 
 def optimizers(

@@ -10,7 +10,7 @@ from tables.base import Delta
 from tables.compare import data_label
 from tables.inference.reading import Term, interaction, mean, rise
 from tables.inference.rules import Rule
-from tables.part import Part, Whole, optimizers, shown, with_looks
+from tables.part import Part, Whole, column, optimizers, shown, with_looks
 from tables.parts_beyond import CORRUPTION, SURFACES, TASKS, TRANSLATION_CONTROL
 
 __all__ = ["CONTROL", "CONTROLS", "NEAR", "PARTS", "WHOLES", "Part", "with_looks"]
@@ -30,11 +30,6 @@ def _table1(dataset: str, lottery: bool) -> Callable[[Profile], Mapping[str, Del
         }
 
     return deltas
-
-
-def _rows(table: str, column: str) -> Callable[[Profile], Mapping[str, Delta]]:
-    """One column's Δ, by the first label of the row."""
-    return lambda profile: {r: d for r, c, d in shown(profile, table) if c == column}
 
 
 def _percent(name: str) -> float:
@@ -95,7 +90,7 @@ PARTS: tuple[Part, ...] = (
         "2a",
         "the gain grows with sparsity, 0 to 98 % (R6)",
         "ablation-sweep",
-        _rows("ablation-sweep", "accuracy"),
+        column("ablation-sweep", "accuracy"),
         build=_rising,
         what="rise of Δ from 0 to 98 %",
     ),
@@ -128,7 +123,7 @@ PARTS: tuple[Part, ...] = (
         "6",
         "S2-SAM helps more when LT prunes more per round, at exactly 90 % (R4)",
         "ablation-ratio",
-        _rows("ablation-ratio", "trimmed to exactly 90%"),
+        column("ablation-ratio", "trimmed to exactly 90%"),
         build=_rising,
         what="rise of Δ from 20 to 40 % a round",
     ),
@@ -136,7 +131,7 @@ PARTS: tuple[Part, ...] = (
         "7",
         "S2-SAM improves LRR (R3)",
         "ablation-lrr",
-        _rows("ablation-lrr", "accuracy"),
+        column("ablation-lrr", "accuracy"),
         rule=_EVERYWHERE,
     ),
     *CORRUPTION,

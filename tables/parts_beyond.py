@@ -12,8 +12,8 @@ from paper_repro.experiment.profiles import Profile
 from tables.base import Cell, Delta, Measurement
 from tables.inference.reading import Term
 from tables.inference.rules import Rule
-from tables.inference.scale import POINTS, Scale
-from tables.part import Part, Read, optimizers, reread, shown, table_of
+from tables.inference.scale import Scale
+from tables.part import Part, Read, column, optimizers, reread, table_of
 from tables.surfaces import LABELS, SPARSITIES, size_of, trained
 from tables.table5 import of_type
 
@@ -141,9 +141,7 @@ SURFACES = (
 _ROBUST = Scale("points", 0.5)
 
 
-def _corrupted(profile: Profile) -> Mapping[str, Delta]:
-    """The column over all types."""
-    return {row: d for row, column, d in shown(profile, "table5") if column == "all 19"}
+_corrupted = column("table5", "all 19")
 
 
 def _more_than_clean(profile: Profile) -> Mapping[str, Delta]:
@@ -215,6 +213,5 @@ TASKS = (
         "S2-SAM improves structured sparse training: CHEX and Chase (Table 3)",
         "table3",
         _structured,
-        rule=Rule(scale=POINTS),
     ),
 )

@@ -20,7 +20,7 @@ __all__ = ["BED", "PRIOR", "questions"]
 #: gains that the paper's authors publish as text. On another scale than accuracy's, so many
 #: margins: 2.5.
 PRIOR = 0.5
-#: How much more than any other question the positive control is worth: all others hang on it.
+#: How much more than any other question the positive control is worth: most others hang on it.
 BED = 3.0
 #: Spread of a run over the root of its error (points) where no record says otherwise: test-set
 #: noise of sqrt(error / 2n) with 10,000 images; and the error assumed then.
@@ -77,9 +77,8 @@ def _precision(
 ) -> tuple[float, float, str]:
     """Standard error of a look at n seeds, its degrees of freedom, and whose spread it is."""
     if finding.precision is not None and finding.look is not None:
-        se, df = finding.precision
-        now = LOOKS[finding.look]
-        return se * sqrt(now / n), df * (n - 1) / (now - 1), "the records'"
+        then = finding.precision.with_seeds(n, LOOKS[finding.look])
+        return then.se, then.df, "the records'"
     se = _SPREAD * sqrt(_ERROR * 2 / n * sum(w * w for w in weights)) / _accuracy(part)
     return se, 2 * len(weights) * (n - 1), "an assumed"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -71,9 +72,9 @@ def _ra(found: list[Measured]) -> str:
     if not each:
         return "Ra is not finite"
     seeds = "seed" if len(found) == 1 else "seeds"
-    pairs = len(each) // len(found)
+    pairs = len(found[0].values["ra_each"])
     return (
-        f"Ra {_short(np.mean(each))} ± {_short(np.std(each, ddof=1))}\n"
+        f"Ra {_plain(np.mean(each))} ± {_plain(np.std(each, ddof=1))}\n"
         f"(n = {len(found)} {seeds}, {pairs} pairs of directions)"
     )
 
@@ -151,9 +152,10 @@ def _contour(axes: Any, axis: np.ndarray, heights: np.ndarray, low: float, high:
     axes.tick_params(labelsize=7)
 
 
-def _plain(level: float) -> str:
-    """Two digits, without an exponent."""
-    return f"{float(f'{level:.2g}'):g}"
+def _plain(value: float) -> str:
+    """Two digits, or all before the point; never with an exponent."""
+    digits = 0 if abs(value) >= 9.95 or value == 0 else 1 - math.floor(math.log10(abs(value)))
+    return f"{value:.{max(digits, 0)}f}"
 
 
 def _spectra(profile: Profile, label: str, panels: Panels) -> Any:
@@ -183,8 +185,3 @@ def _spectra(profile: Profile, label: str, panels: Panels) -> Any:
         if axes.has_data():
             axes.legend(frameon=False, fontsize=7)
     return drawn
-
-
-def _short(value: float) -> str:
-    """Two or three digits, never with an exponent where the number has them before its point."""
-    return f"{value:.0f}" if value >= 99.5 else f"{value:.2g}"

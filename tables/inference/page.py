@@ -19,7 +19,9 @@ from tables.inference.study import (
 )
 from tables.inference.study_beyond import (
     BEYOND,
+    CELLS,
     POWERS,
+    ROUGH,
     TOGETHER,
     along_directions,
     together,
@@ -70,7 +72,8 @@ of them (τ log points a pair): what the pairs differ by is added to the error o
 {beyond}
 
 Power, computed as above, of rows with as many differences as these claims have. Effects of 5a are
-those from 80 to 98 %, of a steady rise.
+those from 80 to 98 %, of a steady rise. Rows without τ are along directions that are given; those
+with τ as 5b is judged, where more seeds cannot make up for few directions that differ.
 
 {beyond_powers}
 
@@ -121,6 +124,12 @@ def page(experiments: int) -> str:
             found = percent(float((verdicts == HOLDS).mean()))
             computed = f"{computed_power(scenario, k):.1%}"
             beyond_powers.append((claim, len(c), spread, truth, LOOKS[k], computed, found))
+    for tau in (0.0, 10.0):
+        for fall in (10.0, 20.0, 40.0):
+            for k, verdicts in enumerate(along_directions(experiments, fall, tau)):
+                found = percent(float(np.isin(verdicts, (HOLDS, AVERAGE)).mean()))
+                row = (f"5b, τ = {tau:g}", CELLS, f"{ROUGH:.2g}", f"{fall:+g} log points")
+                beyond_powers.append((*row, LOOKS[k], "–", found))
     fates = []
     verdicts_shown = (HOLDS, AVERAGE, NO_LARGER, FAILS, UNDECIDED)
     for effect in (0.0, 0.1, 0.2, 0.4):

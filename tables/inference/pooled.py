@@ -30,6 +30,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tables.inference.precision import Precision, satterthwaite
+
 __all__ = ["PAIRS", "SEEDS", "Fit", "fit", "residuals", "shrunk", "widened"]
 
 Array = np.ndarray
@@ -54,6 +56,9 @@ class Fit:
         correlation: r of the two runs of a pair, between -1 and 1.
         paired: whether differences were taken by pairs.
         seeds: whether seeds were the units of the estimate.
+        sample: how much of se² is that of a sample which runs share, see :func:`widened`.
+        sample_df: its degrees of freedom.
+        runs_df: those of the rest, where there is such a sample.
     """
 
     estimate: Array
@@ -66,6 +71,16 @@ class Fit:
     correlation: Array
     paired: Array
     seeds: Array
+    sample: Array | float = 0.0
+    sample_df: int = 1
+    runs_df: Array | None = None
+
+    @property
+    def precision(self) -> Precision:
+        """Of the estimate of one experiment."""
+        df = self.df if self.runs_df is None else self.runs_df
+        runs = max(0.0, float(self.se) ** 2 - float(self.sample))
+        return Precision(runs, float(df), float(self.sample), self.sample_df)
 
 
 def residuals(values: Array) -> tuple[Array, int]:
@@ -158,15 +173,23 @@ def widened(fitted: Fit, each: Sequence[Fit]) -> Fit:
 
     def add(se: Array, df: Array, estimates: Array) -> tuple[Array, Array]:
         own, more = se**2, estimates.var(0, ddof=1) / number
-        with np.errstate(divide="ignore", invalid="ignore"):
-            together = (own + more) ** 2 / (own**2 / df + more**2 / (number - 1))
-        return np.sqrt(own + more), np.where(own + more > 0, together, df)
+        return np.sqrt(own + more), satterthwaite(own, df, more, number - 1)
 
-    se, df = add(fitted.se, fitted.df, np.stack([one.estimate for one in each]))
+    estimates = np.stack([one.estimate for one in each])
+    se, df = add(fitted.se, fitted.df, estimates)
     cells = np.stack([one.effects for one in each])
     cell_se, cell_df = add(fitted.cell_se, fitted.cell_df[..., None], cells)
     # One number of degrees of freedom for all cells: their least.
-    return replace(fitted, se=se, df=df, cell_se=cell_se, cell_df=cell_df.min(-1))
+    return replace(
+        fitted,
+        se=se,
+        df=df,
+        cell_se=cell_se,
+        cell_df=cell_df.min(-1),
+        sample=estimates.var(0, ddof=1) / number,
+        sample_df=number - 1,
+        runs_df=fitted.df,
+    )
 
 
 def shrunk(effects: Array, cell_se: Array) -> Array:

@@ -11,6 +11,7 @@ from paper_repro.experiment.records import Records
 from tables.base import Cell, Delta
 from tables.inference.looks import LOOKS
 from tables.inference.pooled import Fit, fit, shrunk, widened
+from tables.inference.precision import Precision
 from tables.inference.rules import (
     POWER,
     UNDECIDED,
@@ -62,13 +63,13 @@ class Finding:
         verdict: in words.
         evidence: estimate, interval, n, power.
         look: which of LOOKS it is of, from 0; None before the first and for what has no looks.
-        precision: the effect's standard error and its degrees of freedom at that look.
+        precision: of the effect at that look.
     """
 
     verdict: str
     evidence: str
     look: int | None = None
-    precision: tuple[float, float] | None = None
+    precision: Precision | None = None
 
 
 def mean(deltas: Mapping[str, Delta]) -> Terms:
@@ -181,7 +182,7 @@ def judge(
     words = f"{what}: " + _words(fitted, look, rule, list(kept))
     if by_aspect:
         words += "; " + _apart(by_aspect, look, rule.scale.unit)
-    return Finding(verdict, words + suffix, look, (float(fitted.se), float(fitted.df)))
+    return Finding(verdict, words + suffix, look, fitted.precision)
 
 
 def _before(what: str, kept: Mapping[str, Pairs], unit: str) -> str:
@@ -220,11 +221,10 @@ def _words(fitted: Fit, look: int, rule: Rule, names: list[str]) -> str:
         f"a run's spread {float(fitted.spread):.2f}, correlation of pairs "
         f"{float(fitted.correlation):+.2f}, units {units}"
     )
-    se, df = float(fitted.se), float(fitted.df)
-    target = rule.target
+    known, target = fitted.precision, rule.target
     tested = 1 if fitted.seeds else cells  # for a share of the seeds
-    enough = seeds_to_find(target, se, df, look, tested)
-    share = power(target, se, df, look, tested)
+    enough = seeds_to_find(target, known, look, tested)
+    share = power(target, known.se, known.df, look, tested)
     now = f"power for {target:g} {unit} above {rule.bound:g}: {share:.0%}"
     if enough is None:
         parts.append(f"{now}, below {POWER:.0%} even with n = {LOOKS[-1]}")

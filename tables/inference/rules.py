@@ -35,6 +35,7 @@ import numpy as np
 
 from tables.inference.looks import LOOKS, increments, level
 from tables.inference.pooled import SEEDS, Fit
+from tables.inference.precision import Precision
 from tables.inference.scale import POINTS, Scale
 
 __all__ = [
@@ -60,7 +61,7 @@ __all__ = [
 MARGIN = POINTS.margin
 #: Error of each kind of wrong statement, over all looks, at most.
 STATED = 0.03
-#: The power that an experiment should have to find an effect of MARGIN.
+#: The power that an experiment should have to find an effect as large as its scale's margin.
 POWER = 0.8
 
 HOLDS, AVERAGE, FAILS = "holds", "holds on average", "does not hold"
@@ -211,16 +212,16 @@ def power(effect: float, se: float, df: float, look: int, cells: int = 1) -> flo
     return (1 - SEEDS) * plain + SEEDS * by_seeds
 
 
-def seeds_to_find(effect: float, se: float, df: float, look: int, cells: int = 1) -> int | None:
+def seeds_to_find(effect: float, known: Precision, look: int, cells: int = 1) -> int | None:
     """Seeds a cell at the first look, from ``look`` on, that has POWER for ``effect``.
 
-    Standard error and degrees of freedom go with the seeds: se sqrt(n / n'), df (n' - 1) / (n - 1).
-    None if not even the last look has it. Arguments as of :func:`power`.
+    None if not even the last look has it. ``known`` is the precision at ``look``; the others are as
+    of :func:`power`.
     """
     n = LOOKS[look]
     for later in range(look, len(LOOKS)):
         seeds = LOOKS[later]
-        scaled = se * (n / seeds) ** 0.5, df * (seeds - 1) / (n - 1)
-        if power(effect, *scaled, later, cells) >= POWER:
+        scaled = known.with_seeds(seeds, n)
+        if power(effect, scaled.se, scaled.df, later, cells) >= POWER:
             return seeds
     return None

@@ -39,7 +39,9 @@ from tables.inference.study import Scenario, ever, simulate
 
 __all__ = [
     "BEYOND",
+    "CELLS",
     "POWERS",
+    "ROUGH",
     "TOGETHER",
     "Together",
     "along_directions",
@@ -53,7 +55,7 @@ _ROBUST = Scale("points", 0.5)
 _BLEU = Scale("BLEU", 0.2)
 
 #: Log points, points, BLEU: a network's own.
-_ROUGH, _NETWORK, _TYPE, _SCORE = 20.0, 0.8, 0.6, 0.3
+ROUGH, _NETWORK, _TYPE, _SCORE = 20.0, 0.8, 0.6, 0.3
 _TYPES, _METHODS = 19, 4
 _DIRECTIONS, _ONE_DIRECTION = 5, 10.0
 _AT_ONCE = 1000  # histories with directions
@@ -62,8 +64,10 @@ _MEAN_OF_TYPES = float(np.hypot(_NETWORK, _TYPE / np.sqrt(_TYPES)))
 _ALONG = (18 * 18 / 349 / 3, 18 * 5 / 349 / 3) * 3
 
 
-_SURFACE = Scenario("", (), (), rule=Rule(scale=_FALL), sd=(_ROUGH, _ROUGH))
-_FLAT = replace(_SURFACE, effects=(0.0,) * 12, rule=Rule(everywhere=True, scale=_FALL))
+_SURFACE = Scenario("", (), (), rule=Rule(scale=_FALL), sd=(ROUGH, ROUGH))
+#: Differences of 5b: three methods at four sparsities.
+CELLS = 12
+_FLAT = replace(_SURFACE, effects=(0.0,) * CELLS, rule=Rule(everywhere=True, scale=_FALL))
 _LEVEL = replace(_SURFACE, effects=(0.0,) * 6, weighted=_ALONG)
 _CORRUPTED = Scenario(
     "",
@@ -146,12 +150,11 @@ def along_directions(
     """Each look's verdicts on 5b where every cell falls by ``fall`` and pairs of directions by
     τ more or less; without ``sampled`` as if these were all that there are."""
     found: list[list[np.ndarray]] = [[] for _ in LOOKS]
-    cells = len(_FLAT.effects)
     for part, start in enumerate(range(0, experiments, _AT_ONCE)):
         rng = np.random.default_rng((30, part))
-        shape = (min(_AT_ONCE, experiments - start), cells, LOOKS[-1])
+        shape = (min(_AT_ONCE, experiments - start), CELLS, LOOKS[-1])
         arms = [
-            _ROUGH * rng.standard_normal(shape)
+            ROUGH * rng.standard_normal(shape)
             + _ONE_DIRECTION * rng.standard_normal((_DIRECTIONS, *shape))
             for _ in range(2)
         ]

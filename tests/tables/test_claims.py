@@ -85,15 +85,21 @@ def measured(records, table, values):
             Measures(records.folder).write(config, spec, found, body)
 
 
-def surfaces_of(ratio, rises, spoilt=lambda config: False):
-    """Ra that S2-SAM divides by ``ratio`` and that grows by ``rises`` a point of sparsity."""
+def surfaces_of(ratio, rises, spoilt=lambda config: False, apart=0.0):
+    """Ra that S2-SAM divides by ``ratio`` and that grows by ``rises`` a point of sparsity.
+
+    Along pair i both logarithms are larger by (i - 2) ``apart``, of the ratio and of the whole rise
+    from 80 to 98 %.
+    """
 
     def values(config, noise, spec):
         if spec.name != "surface":
             return None
         grown = np.exp(rises * 100 * config.sparsity + 0.05 * noise.standard_normal())
         ra = grown / (ratio if config.optimizer.name == "s2sam" else 1.0)
-        along = [None if spoilt(config) else ra * (1 + i) for i in range(5)]
+        own = config.optimizer.name == "s2sam"
+        tilt = apart * (100 * config.sparsity / 18 - own)
+        along = [None if spoilt(config) else ra * np.exp((i - 2) * tilt) for i in range(5)]
         return {"ra": ra, "ra_std": 0.1, "ra_each": along, "loss": 0.1}
 
     return values
@@ -134,6 +140,21 @@ def test_surfaces_are_judged_by_the_ratio_of_ra(records, ratio, rises, fifth):
     assert f"of 5 one by one above 0: {above}" in says["5b"] and f"below: {below}" in says["5b"]
     rise = float(says["5a"].split(": ")[1].split()[0])
     assert rise == pytest.approx(18 * 100 * rises, abs=5)
+
+
+@pytest.mark.parametrize(("apart", "verdict"), [(0.0, HOLDS), (0.3, UNDECIDED)])
+def test_directions_that_differ_leave_flatness_open(records, apart, verdict):
+    measured(records, "surfaces", surfaces_of(1.3, 0.02, apart=apart))
+    found, says = judged(records, "5a", "5b")
+    assert found == {"5a": verdict, "5b": verdict}
+    for label in found:
+        # More seeds do not tell what only more directions can.
+        assert ("even with n = 20" in says[label]) == (apart > 0)
+
+
+def test_what_is_no_accuracy_scatters_alike_whatever_its_value():
+    even = {part.label for part in PARTS if part.rule.scale.even}
+    assert even == {"5a", "5b", "R"}
 
 
 def test_a_surface_that_is_not_finite_keeps_anything_from_holding(records):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tables.inference.looks import LOOKS, levels
 from tables.inference.pooled import fit, widened
+from tables.inference.precision import Precision
 from tables.inference.reading import NOT_MEASURED
 from tables.inference.rules import (
     AVERAGE,
@@ -147,13 +148,39 @@ def test_power_and_seeds_go_together():
     se, df = 0.12, 40
     assert power(0.0, se, df, 0) == pytest.approx(levels()[0])
     assert power(0.5, se, df, 0) > power(0.3, se, df, 0)
-    n = seeds_to_find(MARGIN, se, df, 0)
+    n = seeds_to_find(MARGIN, Precision(se**2, df), 0)
     assert n in LOOKS[1:]
     k = LOOKS.index(n)
     scaled = se * math.sqrt(LOOKS[0] / n), df * (n - 1) / (LOOKS[0] - 1)
     assert power(MARGIN, *scaled, k) >= POWER > power(MARGIN, se, df, 0)
-    assert seeds_to_find(MARGIN, 5.0, df, 0) is None
+    assert seeds_to_find(MARGIN, Precision(25.0, df), 0) is None
     assert (power(1.0, 0.0, 4, 0), power(0.0, 0.0, 4, 0)) == (1.0, 0.0)
+
+
+def test_seeds_do_not_shrink_what_a_sample_adds():
+    known = Precision(runs=0.09, runs_df=12, sample=0.04, sample_df=4)
+    assert known.se == pytest.approx(math.sqrt(0.13))
+    assert known.df == pytest.approx(0.13**2 / (0.09**2 / 12 + 0.04**2 / 4))
+    more = known.with_seeds(20, 3)
+    assert more.runs == pytest.approx(0.09 * 3 / 20) and more.runs_df == 12 * 19 / 2
+    assert (more.sample, more.sample_df) == (0.04, 4) and more.df < 8
+    effect = 4 * math.sqrt(0.04)  # found at the last look if all shrank
+    assert seeds_to_find(effect, Precision(0.13, known.df), 0) is not None
+    assert seeds_to_find(3 * math.sqrt(0.04), known, 0) is None
+
+
+def test_what_does_not_scatter_has_its_own_degrees_of_freedom():
+    assert Precision(0.0, 8.0).df == 8.0 and Precision(0.0, 8.0).se == 0.0
+
+
+def test_a_widened_fit_says_what_is_of_the_sample():
+    each = [made((x, x + 1.0), seed=i) for i, x in enumerate((1.0, 2.0, 3.0))]
+    plain = made((2.0, 3.0))
+    known = widened(plain, each).precision
+    assert (known.sample, known.sample_df) == (pytest.approx(1 / 3), 2)
+    assert known.runs == pytest.approx(float(plain.se) ** 2)
+    assert known.runs_df == plain.precision.df == float(plain.df)
+    assert plain.precision.sample == 0.0
 
 
 def test_intervals_widen_with_the_look_that_spends_less():

@@ -12,7 +12,7 @@ from tables import TABLES
 from tables.base import Cell
 from tables.figures import FIGURES
 from tables.figures.__main__ import main
-from tables.figures.surfaces import _ra, _short
+from tables.figures.surfaces import _plain, _ra
 from tables.render import markdown
 from tables.surfaces import LABELS, SPARSITIES, size_of
 
@@ -127,7 +127,16 @@ def test_a_surface_without_ra_says_so(tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.1373, "0.14"), (1.5, "1.5"), (99.4, "99"), (99.6, "100"), (226.6, "227"), (4321.0, "4321")],
+    [
+        (5e-05, "0.000050"),
+        (0.0, "0"),
+        (0.1373, "0.14"),
+        (1.5, "1.5"),
+        (99.4, "99"),
+        (99.6, "100"),
+        (226.6, "227"),
+        (4321.0, "4321"),
+    ],
 )
 def test_numbers_in_titles_have_no_exponent(value, text):
-    assert _short(value) == text
+    assert _plain(value) == text
