@@ -119,6 +119,7 @@ def claims(profile: Profile) -> Table:
     return Table(
         name="claims",
         title="The paper's claims",
+        about="each claim on the data and with the networks of its own table",
         headers=("no.", "claim", "taken to hold if", "verdict", "found"),
         rows=tuple(
             Row((label, text, rule), words(find))

@@ -106,10 +106,11 @@ def pilot(profile: Profile) -> Table:
     return Table(
         name="pilot",
         title="Pilot. Where SAM gains: test accuracy (%) after the last epoch, MEST(EM)",
+        about="CIFAR-10 and the networks of the beds that the rows name",
         headers=("bed", "optimizer", "accuracy", "Δ to SGD"),
         rows=tuple(rows),
         notes=(
-            "The runs are of no profile: their sizes are the rows', not those of the line above.",
+            "The runs are of no profile.",
             "A bed says something of S2-SAM only if SAM, at two gradients a step, gains there.",
             "With fewer than 50,000 training images the others are tested on too.",
         ),

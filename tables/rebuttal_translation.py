@@ -8,7 +8,7 @@ from paper_repro.optim import OPTIMIZERS
 from paper_repro.registry import Spec
 from tables import TABLES
 from tables.base import Cell, Delta, Row, Table
-from tables.compare import DATASET_LABELS, Experiment, cell
+from tables.compare import DATASET_LABELS, Experiment, cell, model_label
 from tables.published import R5_TRANSLATION
 
 __all__ = [
@@ -71,7 +71,7 @@ def trained(profile: Profile) -> str:
     if "wmt14" not in profile.datasets:
         return "no translation"
     data = DATASET_LABELS[profile.datasets["wmt14"]]
-    model = profile.models.get("transformer_base", "transformer_base")
+    model = model_label(profile, "transformer_base")
     return f"{data}, English to German, {model}, {profile.per_dataset['wmt14']['epochs']} epochs"
 
 

@@ -14,6 +14,7 @@ from tables.base import Cell, Delta, Entry, Interaction, MeanDelta, Number, Row,
 from tables.state import state
 from tables.stats import Summary, summarise
 from tables.tidy import runs_csv
+from tables.trained import about
 
 __all__ = ["csv", "latex", "markdown", "notes", "text", "write"]
 
@@ -127,10 +128,9 @@ def markdown(table: Table, records: Records, profile: Profile) -> str:
     if _trains_nothing(table):
         parts.append("Nothing is trained for this table; it is the same in every profile.")
     elif profile.evidence:
-        parts.append(f"Profile `{profile.name}`: {table.about or profile.about}.")
+        parts.append(f"Profile `{profile.name}`: {about(table, profile)}.")
     else:
-        about = table.about or profile.about
-        parts.append(_WARNING.format(name=profile.name, about=about))
+        parts.append(_WARNING.format(name=profile.name, about=about(table, profile)))
     parts.append(_grid_table(table, _grid(table, records, table.value, profile.evidence)))
     for title, value in table.alternatives:
         parts += [f"## {title}", _grid_table(table, _grid(table, records, value, profile.evidence))]
@@ -162,7 +162,7 @@ def latex(table: Table, records: Records, profile: Profile) -> str:
     caption = [
         # LaTeX numbers tables itself.
         re.sub(r"^Table ([A-Z0-9.]+)\. (.*)", r"\2 (the paper's Table \1)", table.title) + ".",
-        *([] if nothing else [f"Profile {profile.name}: {table.about or profile.about}."]),
+        *([] if nothing else [f"Profile {profile.name}: {about(table, profile)}."]),
         *([] if profile.evidence or nothing else [_NO_EVIDENCE]),
     ]
     legend = [note for note in _legend(table, profile) if note != _PUBLISHED]

@@ -1,7 +1,8 @@
 """A table as a paper prints it: short caption, numbers at their decimal point, notes below.
 
 Rows that share their first label are a group; columns that differ only in a percentage at the end
-of their headers stand under one heading; published numbers have lines of their own.
+of their headers stand under one heading; published numbers have lines of their own. Where all this
+stands on the page is :mod:`tables.floats`'.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 from tables.base import Entry, Row, Table, Words
+from tables.floats import Column, floated
 
 __all__ = ["page"]
 
@@ -44,6 +46,9 @@ _TEX = str.maketrans(
 )
 #: Sentences longer than this get a column that breaks lines.
 _LONG = 40
+#: Headers longer than this are set in several lines.
+_HEADER = 12
+_WORD = re.compile(r"\(.*?\)|\S+")
 _NUMBER = re.compile(r"([+-]?\d[\d,]*)(.*)", re.DOTALL)
 _SHARED = re.compile(r"(.+) (\d+(?:\.\d+)?%)")
 
@@ -55,7 +60,7 @@ def page(
     caption: str,
     notes: Sequence[str],
 ) -> str:
-    """A ``booktabs`` tabular in a table float.
+    """A ``booktabs`` table, in an environment that fits its size.
 
     Args:
         table: its rows and headers.
@@ -67,48 +72,35 @@ def page(
     labels = len(table.rows[0].labels) if table.rows else len(table.headers)
     grid = [[shown(entry) for entry in row.entries] for row in table.rows]
     kinds = [_kind(table, i, grid) for i in range(len(table.headers) - labels)]
-    lines = [*_head(table.headers[:labels], table.headers[labels:], kinds), r"\midrule"]
+    head = [*_head(table.headers[:labels], table.headers[labels:], kinds), r"\midrule"]
+    lines: list[str] = []
+    texts: list[list[str]] = []
     before: Row | None = None
     for row, cells in zip(table.rows, grid, strict=True):
         last = () if before is None else before.labels
         if labels > 1 and last and row.labels[0] != last[0]:
             lines.append(r"\addlinespace")
-        lines.append(_row(_fresh(row.labels, last), cells, kinds))
+        fresh = _fresh(row.labels, last)
+        texts.append([*fresh, *cells])
+        lines.append(_row(fresh, cells, kinds))
         known = [published(entry) for entry in row.entries]
         if any(known):
             name = (*[""] * (labels - 1), "published")
             lines.append(_row(name, known, kinds, empty=""))
         before = row
-    columns = "l" * labels + "".join(kinds)
-    return "\n".join(
-        [
-            r"% needs \usepackage{booktabs} and \usepackage{graphicx}",
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{tex(caption)}}}",
-            rf"\label{{tab:{table.name}}}",
-            # No wider than the text, and then no higher than leaves room for the notes.
-            rf"\resizebox*{{!}}{{{_least('totalheight', '.75', 'textheight')}}}{{%",
-            rf"\resizebox{{{_least('width', '', 'linewidth')}}}{{!}}{{%",
-            rf"\begin{{tabular}}{{{columns}}}",
-            r"\toprule",
-            *lines,
-            r"\bottomrule",
-            r"\end{tabular}}}",
-            r"\par\smallskip",
-            r"\begin{minipage}{\linewidth}\footnotesize",
-            *(tex(note) + r"\par" for note in notes if note),
-            r"\end{minipage}",
-            r"\end{table}",
-            "",
-        ]
+    columns = [
+        Column(kind, _longest(table.headers[i]), [len(own[i]) for own in texts])
+        for i, kind in enumerate([*_label_kinds(table, labels), *kinds])
+    ]
+    return floated(
+        columns,
+        labels + sum(map(_width, kinds)),
+        head,
+        lines,
+        tex(caption),
+        table.name,
+        [tex(note) for note in notes if note],
     )
-
-
-def _least(own: str, share: str, bound: str) -> str:
-    """A box's own size, or the bound if it is larger."""
-    most = rf"{share}\{bound}"
-    return rf"\ifdim\{own}>{most} {most}\else\{own}\fi"
 
 
 def tex(text: str) -> str:
@@ -116,7 +108,13 @@ def tex(text: str) -> str:
     return re.sub(r"(?<!\w)-(?=\d)", "−", text).translate(_TEX)
 
 
-_NUMERIC, _WORDS, _SENTENCES = "r@{}l", "l", r"p{0.45\linewidth}"
+_NUMERIC, _WORDS, _SENTENCES = "r@{}l", "l", ""
+
+
+def _label_kinds(table: Table, labels: int) -> Iterator[str]:
+    for i in range(labels):
+        longest = max((len(row.labels[i]) for row in table.rows), default=0)
+        yield _SENTENCES if longest > _LONG else _WORDS
 
 
 def _kind(table: Table, column: int, grid: Sequence[Sequence[str]]) -> str:
@@ -148,7 +146,7 @@ def _head(labels: Sequence[str], headers: Sequence[str], kinds: Sequence[str]) -
         part[2] if part and part[1] in shared else header
         for part, header in zip(parts, headers, strict=True)
     ]
-    cells = [_span(name, _width(kind)) for name, kind in zip(below, kinds, strict=True)]
+    cells = [_span(name, _width(kind), _stacked) for name, kind in zip(below, kinds, strict=True)]
     yield " & ".join([*(_braced(label) for label in labels), *cells]) + r" \\"
 
 
@@ -180,10 +178,36 @@ def _width(kind: str) -> int:
     return 2 if kind == _NUMERIC else 1
 
 
-def _span(text: str, width: int) -> str:
+def _span(text: str, width: int, told: Callable[[str], str] = tex) -> str:
     if width == 1:
         return _braced(text)
-    return rf"\multicolumn{{{width}}}{{c}}{{{tex(text)}}}"
+    return rf"\multicolumn{{{width}}}{{c}}{{{told(text)}}}"
+
+
+def _stacked(text: str) -> str:
+    """A header in one or more lines."""
+    lines = _broken(text)
+    # The strut keeps the upper line from the rule above.
+    above = r"\rule{0pt}{2.4ex}" if len(lines) > 1 else ""
+    shown = r"\\".join(map(tex, lines))
+    return rf"\shortstack{{{above}{shown}}}" if above else shown
+
+
+def _broken(text: str) -> list[str]:
+    """A header's lines; what stands in brackets stays together."""
+    lines: list[str] = []
+    for word in _WORD.findall(text):
+        if lines and len(lines[-1]) + 1 + len(word) <= _HEADER:
+            lines[-1] += " " + word
+        else:
+            lines.append(word)
+    return lines or [""]
+
+
+def _longest(header: str) -> int:
+    """Letters of a header as it is set: below a shared heading, or broken."""
+    shared = _SHARED.fullmatch(header)
+    return len(shared[2]) if shared else max(map(len, _broken(header)))
 
 
 def _braced(text: str) -> str:

@@ -65,6 +65,8 @@ def _say(sentence: object, status: int) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
+    from tables.trained import about
+
     size, table = _with_seeds(options), _table(options)
     for registry, names in ((METHODS, options.methods), (OPTIMIZERS, options.optimizers)):
         for name in names:
@@ -76,7 +78,7 @@ def _sweep(options: argparse.Namespace) -> int:
         raise UserError(f"no run of {options.table} fits that selection")
     todo = missing(wanted, place)
     if not size.evidence and not options.quiet:
-        print(f"The {size.name} profile is not evidence: {table.about or size.about}.")
+        print(f"The {size.name} profile is not evidence: {about(table, size)}.")
     print(f"{options.table}, {size.name}: {len(wanted)} runs wanted, {len(todo)} to train.")
     sys.stdout.flush()
     outcome = sweep(wanted, place, executor)

@@ -21,6 +21,7 @@ from tables.figures.style import WIDTH, description, png, svg
 from tables.report import sections
 from tables.report.shown import Grid, Once, grids, make
 from tables.report.theory import judged
+from tables.trained import about
 
 __all__ = ["Picture", "Section", "page"]
 
@@ -149,10 +150,11 @@ def _measured(table: Table, records: Records) -> bool:
 def _section(table: Table, records: Records, profile: Profile, out: Path) -> Section:
     from tables.render import notes
 
+    trained = about(table, profile)
     return Section(
         table.name,
         table.title,
-        table.about,
+        "" if trained == profile.about else trained,
         make(table.name, profile),
         tuple(grids(table, records, profile, out)),
         tuple(notes(table, records, profile)),
