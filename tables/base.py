@@ -23,6 +23,7 @@ __all__ = [
     "Words",
     "best_accuracy",
     "last_accuracy",
+    "number",
 ]
 
 
@@ -51,6 +52,11 @@ class Measurement:
 
     spec: Spec
     value: Callable[[Measured], float | None]
+
+
+def number(*keys: str) -> Callable[[Measured], float | None]:
+    """Reads the number that a measure's values have under these keys, one inside the other."""
+    return lambda measured: measured.number(*keys)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from tables.base import Row, Table, Words
 from tables.inference.looks import LOOKS
 from tables.inference.reading import NOT_MEASURED, Finding
 from tables.inference.rules import FAILS, HOLDS, STATED
+from tables.inference.scale import says_none
 from tables.measured import SAME, TWICE, cost, theory
 from tables.part import Part, Whole, with_looks
 from tables.parts import CONTROLS, PARTS, WHOLES
@@ -35,10 +36,6 @@ OTHERS: tuple[tuple[str, str, str, Callable[[], Finding]], ...] = (
         theory,
     ),
 )
-
-
-#: What a control says that has less than its margin to show.
-_NONE = {control.rule.scale.none for control in CONTROLS}
 
 
 def rule_in_words(part: Part) -> str:
@@ -70,7 +67,7 @@ def controlled(finding: Finding, *controls: Finding) -> Finding:
     said = [control.verdict for control in controls]
     if finding.verdict == NOT_MEASURED or all(verdict == HOLDS for verdict in said):
         return finding
-    if any(verdict == FAILS or verdict in _NONE for verdict in said):
+    if any(verdict == FAILS or says_none(verdict) for verdict in said):
         doubt = "this bed does not show SAM's gain either"
     else:
         doubt = "whether this bed shows SAM's gain is open"

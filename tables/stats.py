@@ -11,7 +11,7 @@ from paper_repro.experiment.measures import Measures
 from paper_repro.experiment.records import Record, Records
 from tables.base import Cell, Delta, Interaction, MeanDelta
 
-__all__ = ["Summary", "by_seed", "interval", "summarise"]
+__all__ = ["Summary", "by_seed", "interval", "read_run", "summarise"]
 
 Value = Callable[[Record], float | None]
 
@@ -100,7 +100,7 @@ def _read(cell: Cell, records: Records, value: Value) -> _Found:
     found = _Found({}, Counter())
     for config in cell.runs:
         record = records.get(config)
-        measured = None if record is None else _value(cell, record, records, value)
+        measured = None if record is None else read_run(cell, record, records, value)[0]
         if measured is not None:
             found.values[config.seed] = measured
             found.absent["elsewhere"] += bool(record is not None and record.missed)
@@ -111,14 +111,23 @@ def _read(cell: Cell, records: Records, value: Value) -> _Found:
     return found
 
 
-def _value(cell: Cell, record: Record, records: Records, value: Value) -> float | None:
-    """What the cell reads of one run: from its record, or from a measure beside it."""
+def read_run(
+    cell: Cell, record: Record, records: Records, value: Value
+) -> tuple[float | None, bool]:
+    """What the cell reads of one run, from its record or from a measure beside it.
+
+    Returns:
+        The number, and whether there will never be one: it was measured and is not finite.
+    """
     if cell.measurement is None:
-        return (cell.value or value)(record)
+        return (cell.value or value)(record), False
     if record.status != "finished":
-        return None
+        return None, False
     there = Measures(records.folder).get(record.config, cell.measurement.spec)
-    return None if there is None else cell.measurement.value(there)
+    if there is None:  # not measured yet
+        return None, False
+    measured = cell.measurement.value(there)
+    return measured, measured is None
 
 
 def _why_absent(summary: Summary) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from paper_repro.experiment.measures import Measured
 from paper_repro.experiment.profiles import Profile
 from paper_repro.measure import MEASURES
 from paper_repro.registry import Scalar, Spec
 from tables import TABLES
-from tables.base import Cell, Delta, Entry, Measurement, Row, Table
+from tables.base import Cell, Delta, Entry, Measurement, Row, Table, number
 from tables.compare import DATASET_LABELS, Experiment, compare
 from tables.table1 import METHOD_LABELS, method_spec
 
@@ -85,10 +84,6 @@ def trained(profile: Profile, label: str, sparsity: float) -> tuple[Cell, Cell]:
     return first, second
 
 
-def _reading(*keys: str) -> Callable[[Measured], float | None]:
-    return lambda measured: measured.number(*keys)
-
-
 #: Columns: header, measure, what is read of it, digits.
 _COLUMNS = (
     ("Ra", "surface", "ra", 2),
@@ -110,7 +105,7 @@ def _rows(
             columns.append([Cell(), Cell()])
             continue
         more: Options = {} if restrict else {"restrict": False}
-        taken = Measurement(size_of(profile).spec(measure, **more), _reading(key))
+        taken = Measurement(size_of(profile).spec(measure, **more), number(key))
         columns.append([Cell(c.runs, digits=digits, measurement=taken) for c in runs])
     labels = (shown, f"{sparsity:.0%}")
     delta: tuple[Entry, ...] = tuple(Delta(ours, base) for base, ours in columns)

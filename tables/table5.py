@@ -14,7 +14,7 @@ from paper_repro.experiment.profiles import Profile
 from paper_repro.measure import MEASURES
 from paper_repro.registry import Spec
 from tables import TABLES
-from tables.base import Cell, Delta, MeanDelta, Measurement, Row, Table
+from tables.base import Cell, Delta, MeanDelta, Measurement, Row, Table, number
 from tables.compare import DATASET_LABELS, Experiment, compare
 from tables.published import MEAN_GAIN_CORRUPTED
 from tables.table1 import METHOD_LABELS, method_spec
@@ -35,10 +35,6 @@ def corruptions(profile: Profile) -> Spec:
     return MEASURES.spec("corruptions", images=_IMAGES.get(profile.name, _A_THOUSAND))
 
 
-def _reading(*keys: str) -> Callable[[Measured], float | None]:
-    return lambda measured: measured.number(*keys)
-
-
 def of_type(name: str) -> Callable[[Measured], float | None]:
     """A type's mean over its severities."""
 
@@ -51,10 +47,10 @@ def of_type(name: str) -> Callable[[Measured], float | None]:
 
 #: Columns: header and what is read of the measure.
 _COLUMNS = {
-    "clean": _reading("clean"),
-    "all 19": _reading("mean"),
-    "common 15": _reading("common"),
-    **{group: _reading("groups", group) for group in GROUPS},
+    "clean": number("clean"),
+    "all 19": number("mean"),
+    "common 15": number("common"),
+    **{group: number("groups", group) for group in GROUPS},
 }
 
 

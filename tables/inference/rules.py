@@ -36,7 +36,7 @@ import numpy as np
 from tables.inference.looks import LOOKS, increments, level
 from tables.inference.pooled import SEEDS, Fit
 from tables.inference.precision import Precision
-from tables.inference.scale import POINTS, Scale
+from tables.inference.scale import POINTS, Scale, says_none
 
 __all__ = [
     "AVERAGE",
@@ -174,7 +174,7 @@ def all_of(verdicts: Sequence[str]) -> str:
     settled = (HOLDS, AVERAGE, FAILS)
     if FAILS in verdicts:
         return FAILS
-    small = [v for v in verdicts if v not in settled and v.startswith("no ")]
+    small = [v for v in verdicts if v not in settled and says_none(v)]
     if small:
         return small[0]
     if any(v not in settled for v in verdicts):

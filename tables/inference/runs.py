@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paper_repro.experiment.measures import Measures
 from paper_repro.experiment.records import Record, Records
 from tables.base import Cell, Delta
 from tables.inference.pooled import residuals
+from tables.stats import read_run
 
 __all__ = ["Pairs", "Value", "arms", "scatter"]
 
@@ -44,28 +44,16 @@ class Pairs:
                 record = records.get(config)
                 if record is None:
                     continue
-                measured, lost = _read(cell, record, records, value)
-                diverged |= lost
+                if record.status == "diverged":
+                    diverged = True
+                    continue
+                measured, never = read_run(cell, record, records, value)
+                diverged |= never
                 if measured is not None:
                     values[config.seed] = measured
             sides.append(values)
         ours, theirs = sides
         return cls({s: (ours[s], theirs[s]) for s in ours if s in theirs}, diverged)
-
-
-def _read(cell: Cell, record: Record, records: Records, value: Value) -> tuple[float | None, bool]:
-    """What a cell reads of a run, and whether there will never be a number."""
-    if record.status == "diverged":
-        return None, True
-    if cell.measurement is None:
-        return (cell.value or value)(record), False
-    if record.status != "finished":
-        return None, False
-    there = Measures(records.folder).get(record.config, cell.measurement.spec)
-    if there is None:  # not measured yet
-        return None, False
-    measured = cell.measurement.value(there)
-    return measured, measured is None
 
 
 def arms(pairs: Iterable[Pairs], seeds: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

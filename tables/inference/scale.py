@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["POINTS", "Scale"]
+__all__ = ["POINTS", "Scale", "says_none"]
+
+_NO = "no"
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,12 @@ class Scale:
     @property
     def none(self) -> str:
         """The verdict that there is less than the margin."""
-        return f"no {self.sought} of {self.margin:g} {self.unit}"
+        return f"{_NO} {self.sought} of {self.margin:g} {self.unit}"
+
+
+def says_none(verdict: str) -> bool:
+    """Whether a verdict is :attr:`Scale.none` of some scale."""
+    return verdict.startswith(f"{_NO} ")
 
 
 #: Of accuracy. Of the 16 gains that the paper's authors publish as text for CIFAR-10, one is

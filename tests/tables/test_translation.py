@@ -90,7 +90,7 @@ def test_it_says_what_it_is_and_not_what_its_profile_is(tmp_path: Path) -> None:
     records = Records(tmp_path)
     for name in ("rebuttal-translation", "ablation-translation-rho"):
         page = markdown(build(name, "cpu"), records, PROFILES["cpu"])
-        assert "Profile `cpu`: Multi30k, English to German, transformer_tiny, 20 epochs." in page
+        assert "Profile `cpu`: Multi30k, English to German, a tiny Transformer, 20 epochs." in page
         assert "Δ: difference to Adam" in page and "About 5,200 steps" in page
         assert "CIFAR" not in page
         smoke = markdown(build(name, "smoke"), records, PROFILES["smoke"])
