@@ -13,9 +13,9 @@ from tables.inference.looks import LOOKS
 from tables.inference.reading import NOT_MEASURED, Finding
 from tables.inference.rules import FAILS, HOLDS, STATED
 from tables.inference.scale import says_none
-from tables.measured import SAME, TWICE, cost, theory
-from tables.part import Part, Whole, with_looks
-from tables.parts import CONTROLS, PARTS, WHOLES
+from tables.verdicts.measured import SAME, TWICE, cost, theory
+from tables.verdicts.part import Part, Whole, with_looks
+from tables.verdicts.parts import CONTROLS, PARTS, WHOLES
 
 __all__ = ["OTHERS", "claims", "judge_all", "rule_in_words", "whole_in_words"]
 

@@ -65,7 +65,7 @@ def _say(sentence: object, status: int) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from tables.trained import about
+    from tables.render.trained import about
 
     size, table = _with_seeds(options), _table(options)
     for registry, names in ((METHODS, options.methods), (OPTIMIZERS, options.optimizers)):
@@ -120,7 +120,7 @@ def _status(options: argparse.Namespace) -> int:
 
 def _campaign(options: argparse.Namespace) -> int:
     tables = _tables()
-    from tables.worth import questions
+    from tables.verdicts.worth import questions
 
     return run_campaign(options, place_of(options), tables, questions)
 

@@ -13,7 +13,7 @@ from tables.base import Delta, last_accuracy
 from tables.effects import Effect, effects, mean_effect
 from tables.figures import FIGURES
 from tables.figures.style import COLOURS, GREY, MARKERS, PUBLISHED, WIDTH, described, figure
-from tables.parts import CONTROL, PARTS, Part
+from tables.verdicts.parts import CONTROL, PARTS, Part
 
 __all__ = ["GROUPS", "differences", "draw"]
 

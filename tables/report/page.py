@@ -18,10 +18,10 @@ from tables.base import Number, Table
 from tables.caution import cautions
 from tables.figures import FIGURES
 from tables.figures.style import WIDTH, description, png, svg
+from tables.render.trained import about
 from tables.report import sections
 from tables.report.shown import Grid, Once, grids, make
 from tables.report.theory import judged
-from tables.trained import about
 
 __all__ = ["Picture", "Section", "page"]
 

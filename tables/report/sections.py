@@ -17,7 +17,7 @@ from tables import TABLES
 from tables.base import Words
 from tables.compare import data_label, model_label
 from tables.inference.rules import AVERAGE, FAILS, HOLDS, UNDECIDED
-from tables.parts import CONTROLS, PARTS, WHOLES
+from tables.verdicts.parts import CONTROLS, PARTS, WHOLES
 
 __all__ = ["Claim", "Cost", "claims", "costs", "environments", "facts", "tally", "words"]
 

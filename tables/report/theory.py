@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from tables.measured import theory_rows
+from tables.verdicts.measured import theory_rows
 
 __all__ = ["Judged", "judged", "mathml"]
 

@@ -15,7 +15,7 @@ from paper_repro.experiment.records import Records
 from paper_repro.optim import OPTIMIZERS
 from paper_repro.registry import Spec
 from tables import TABLES
-from tables.worth import questions
+from tables.verdicts.worth import questions
 
 SMOKE = profile("smoke")
 SGD = OPTIMIZERS.spec("sgd")

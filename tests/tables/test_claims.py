@@ -18,8 +18,8 @@ from tables.claims import OTHERS, controlled, rule_in_words, whole_in_words
 from tables.inference.looks import LOOKS
 from tables.inference.reading import NOT_MEASURED, Finding
 from tables.inference.rules import AVERAGE, FAILS, HOLDS, NO_LARGER, UNDECIDED
-from tables.parts import CONTROLS, PARTS, WHOLES, with_looks
 from tables.render import csv, latex, markdown
+from tables.verdicts.parts import CONTROLS, PARTS, WHOLES, with_looks
 
 CPU, PAPER, SMOKE = profile("cpu"), profile("paper"), profile("smoke")
 LOOKED = with_looks(CPU)

@@ -12,7 +12,7 @@ from tables.inference.rules import FAILS, HOLDS, UNDECIDED
 
 __all__ = ["SAME", "TWICE", "cost", "theory", "theory_rows"]
 
-_CHECKOUT = Path(__file__).resolve().parents[1]
+_CHECKOUT = Path(__file__).resolve().parents[2]
 #: Time of a step over SGD's up to which S2-SAM's is called the same, and from which SAM's is
 #: called twice as much.
 SAME, TWICE = 1.05, 1.95

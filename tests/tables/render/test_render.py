@@ -14,8 +14,8 @@ from paper_repro.registry import Spec
 from tables import TABLES
 from tables.base import Cell, Delta, MeanDelta, Number, Row, Table, best_accuracy
 from tables.render import csv, latex, markdown, text, write
+from tables.render.tidy import runs_csv
 from tables.stats import Summary
-from tables.tidy import runs_csv
 
 SMOKE, PAPER = profile("smoke"), profile("paper")
 

@@ -2,7 +2,7 @@
 
 Rows that share their first label are a group; columns that differ only in a percentage at the end
 of their headers stand under one heading; published numbers have lines of their own. Where all this
-stands on the page is :mod:`tables.floats`'.
+stands on the page is :mod:`tables.render.floats`'.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 from tables.base import Entry, Row, Table, Words
-from tables.floats import Column, floated
+from tables.render.floats import Column, floated
 
 __all__ = ["page"]
 

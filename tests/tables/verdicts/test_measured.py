@@ -5,9 +5,9 @@ import json
 import pytest
 
 from paper_repro.errors import UserError
-from tables import measured
 from tables.inference.reading import NOT_MEASURED
 from tables.inference.rules import FAILS, HOLDS, UNDECIDED
+from tables.verdicts import measured
 
 
 def test_cost_is_read_from_the_benchmarks_results(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from paper_repro.registry import Spec
 from tables import TABLES
 from tables.base import Cell, Row, Table
 from tables.render import latex, markdown
-from tables.trained import about
+from tables.render.trained import about
 
 CPU = profile("cpu")
 USUAL = CPU.config("cifar10", "resnet32x2", CPU.method("dense"), Spec("sgd"), 0)

@@ -11,8 +11,8 @@ from paper_repro.experiment.records import Records
 from tables.inference.looks import LOOKS
 from tables.inference.reading import NOT_MEASURED, Finding
 from tables.inference.rules import MARGIN, UNDECIDED, power
-from tables.part import Part, with_looks
-from tables.parts import CONTROL, CONTROLS, PARTS
+from tables.verdicts.part import Part, with_looks
+from tables.verdicts.parts import CONTROL, CONTROLS, PARTS
 
 __all__ = ["BED", "PRIOR", "questions"]
 

@@ -24,7 +24,7 @@ from tables.report.shown import make, relative
 from tables.report.theory import judged, mathml
 
 CPU, SMOKE = profile("cpu"), profile("smoke")
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[3]
 NASTY = '<script>alert("x")</script><img src=http://example.invalid/a.png>'
 WIDTHS = (390, 1280)
 

@@ -13,9 +13,9 @@ from tables.base import Cell, Delta, Measurement
 from tables.inference.reading import Term
 from tables.inference.rules import Rule
 from tables.inference.scale import Scale
-from tables.part import Part, Read, column, optimizers, reread, table_of
 from tables.surfaces import LABELS, SPARSITIES, size_of, trained
 from tables.table5 import of_type
+from tables.verdicts.part import Part, Read, column, optimizers, reread, table_of
 
 __all__ = ["CORRUPTION", "SURFACES", "TASKS", "TRANSLATION_CONTROL", "depth", "height"]
 

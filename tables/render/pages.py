@@ -9,12 +9,12 @@ from pathlib import Path
 from paper_repro.experiment.profiles import Profile
 from paper_repro.experiment.records import Record, Records
 from paper_repro.files import write_text
-from tables import tex
 from tables.base import Cell, Delta, Entry, Interaction, MeanDelta, Number, Row, Table, Words
-from tables.state import state
+from tables.render import tex
+from tables.render.state import state
+from tables.render.tidy import runs_csv
+from tables.render.trained import about
 from tables.stats import Summary, summarise
-from tables.tidy import runs_csv
-from tables.trained import about
 
 __all__ = ["csv", "latex", "markdown", "notes", "text", "write"]
 
@@ -157,7 +157,7 @@ def _grid_table(table: Table, grid: list[list[str]]) -> str:
 
 
 def latex(table: Table, records: Records, profile: Profile) -> str:
-    """What a paper would print (:mod:`tables.tex`): legend, notes and state stand below."""
+    """What a paper would print (:mod:`tables.render.tex`): legend, notes and state stand below."""
     nothing = _trains_nothing(table)
     caption = [
         # LaTeX numbers tables itself.

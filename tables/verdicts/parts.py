@@ -10,8 +10,8 @@ from tables.base import Delta
 from tables.compare import data_label
 from tables.inference.reading import Term, interaction, mean, rise
 from tables.inference.rules import Rule
-from tables.part import Part, Whole, column, optimizers, shown, with_looks
-from tables.parts_beyond import CORRUPTION, SURFACES, TASKS, TRANSLATION_CONTROL
+from tables.verdicts.part import Part, Whole, column, optimizers, shown, with_looks
+from tables.verdicts.parts_beyond import CORRUPTION, SURFACES, TASKS, TRANSLATION_CONTROL
 
 __all__ = ["CONTROL", "CONTROLS", "NEAR", "PARTS", "WHOLES", "Part", "with_looks"]
 

@@ -9,8 +9,8 @@ from paper_repro.experiment.records import Records
 from paper_repro.registry import Spec
 from tables import TABLES
 from tables.inference.looks import LOOKS
-from tables.parts import CONTROLS, PARTS
-from tables.worth import BED, PRIOR, questions
+from tables.verdicts.parts import CONTROLS, PARTS
+from tables.verdicts.worth import BED, PRIOR, questions
 
 CPU, PAPER, SMOKE = profile("cpu"), profile("paper"), profile("smoke")
 
