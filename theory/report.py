@@ -196,6 +196,9 @@ independent runs behind a number. Units: losses in [loss], weights in [weight]; 
 
 ## What was expected, and what was found
 
+Seven findings were worked out by hand before anything was run. Each item restates one of them and
+says what the machine found; where it found something else, that is a disagreement.
+
 {_findings(results)}
 ## Verdicts
 

@@ -14,7 +14,7 @@ from tables.render import tex
 from tables.render.state import state
 from tables.render.tidy import runs_csv
 from tables.render.trained import about
-from tables.stats import Summary, summarise
+from tables.stats import Summary, differing, summarise
 
 __all__ = ["csv", "latex", "markdown", "notes", "text", "write"]
 
@@ -132,16 +132,32 @@ def markdown(table: Table, records: Records, profile: Profile) -> str:
     else:
         parts.append(_WARNING.format(name=profile.name, about=about(table, profile)))
     parts.append(_grid_table(table, _grid(table, records, table.value, profile.evidence)))
-    for title, value in table.alternatives:
+    for title, value in differing(table, records):
         parts += [f"## {title}", _grid_table(table, _grid(table, records, value, profile.evidence))]
-    notes = [*_legend(table, profile), *table.notes, *state(table, records)]
-    parts += ["## Notes", "\n".join(f"- {note}" for note in notes)]
+    parts += ["## Notes", "\n".join(f"- {note}" for note in notes(table, records, profile))]
     return "\n\n".join(parts) + "\n"
 
 
 def notes(table: Table, records: Records, profile: Profile) -> list[str]:
     """How to read a table, what to know of its numbers, and what there is of it."""
-    return [*_legend(table, profile), *table.notes, *state(table, records)]
+    return [
+        *_legend(table, profile),
+        *table.notes,
+        *_repeated(table, records),
+        *state(table, records),
+    ]
+
+
+def _repeated(table: Table, records: Records) -> list[str]:
+    """What is said of alternatives that would show the same numbers again."""
+    if not any(records.get(config) for config in table.runs()):
+        return []
+    shown = {title for title, _ in differing(table, records)}
+    return [
+        f"{title}: the same numbers, hence not shown again."
+        for title, _ in table.alternatives
+        if title not in shown
+    ]
 
 
 def _grid_table(table: Table, grid: list[list[str]]) -> str:

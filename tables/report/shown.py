@@ -13,7 +13,7 @@ from paper_repro.experiment.profiles import Profile
 from paper_repro.experiment.records import Record, Records
 from tables.base import Cell, Delta, Entry, Interaction, MeanDelta, Number, Table, Words
 from tables.render import text
-from tables.stats import summarise
+from tables.stats import differing, summarise
 
 __all__ = ["Grid", "Once", "Run", "Shown", "command", "grids", "make", "relative"]
 
@@ -105,8 +105,8 @@ class Grid:
 
 
 def grids(table: Table, records: Records, profile: Profile, page: Path) -> Iterator[Grid]:
-    """The table, then its alternatives."""
-    readings: list[tuple[str, Value]] = [("", table.value), *table.alternatives]
+    """The table, then those of its alternatives that show something else."""
+    readings: list[tuple[str, Value]] = [("", table.value), *differing(table, records)]
     width = len(table.rows[0].labels) if table.rows else 0
     for title, value in readings:
         show = _Show(table, records, profile, page, value)

@@ -77,9 +77,12 @@ def theory() -> Finding:
     verdicts = {name: row[0] for name, row in theory_rows(list(wanted.values())).items()}
     said = {label: verdicts[name] for label, name in wanted.items()}
     evidence = "as printed: " + ", ".join(f"{label} {verdict}" for label, verdict in said.items())
-    corrected = [verdict for name, verdict in verdicts.items() if "printed" not in name]
-    held = f"{corrected.count('holds')} of {len(corrected)}"
-    evidence += f"; corrected statements that hold: {held} (theory/report.md)"
+    corrected = {name: verdict for name, verdict in verdicts.items() if "printed" not in name}
+    others = [f"{name} {verdict}" for name, verdict in corrected.items() if verdict != "holds"]
+    held = f"{len(corrected) - len(others)} of {len(corrected)}"
+    evidence += f"; corrected statements that hold: {held}"
+    evidence += f" ({', '.join(others)})" if others else ""
+    evidence += " (theory/report.md)"
     if "violated" in said.values():
         return Finding(FAILS, evidence)
     return Finding(HOLDS if set(said.values()) == {"holds"} else UNDECIDED, evidence)

@@ -139,6 +139,24 @@ def test_bad_options_exit_with_2(bad):
     assert stopped.value.code == 2
 
 
+@pytest.mark.parametrize(
+    "less", [["--quick"], ["step"], ["packing", "compile"], ["--rounds", "2"], ["--threads", "1"]]
+)
+def test_only_a_whole_run_replaces_the_committed_results(less, capsys, monkeypatch):
+    monkeypatch.setattr("benchmarks.__main__.measure", lambda _: pytest.fail("it measured"))
+    with pytest.raises(SystemExit) as stopped:
+        main(less)
+    assert stopped.value.code == 2 and "name another file with --out" in capsys.readouterr().err
+
+
+def test_a_whole_run_replaces_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.__main__.__file__", str(tmp_path / "__main__.py"))
+    monkeypatch.setattr("benchmarks.__main__.measure", lambda _: {"step float32": 1})
+    assert main(["floor", "step", "loop", "packing", "--device", "cpu"]) == 0
+    assert json.loads((tmp_path / "results-cpu.json").read_text()) == {"step float32": 1}
+
+
 def test_a_missing_data_folder_is_one_sentence(tmp_path, capsys):
-    assert main(["step", "--quick", "--data", str(tmp_path / "none")]) == 2
+    out = str(tmp_path / "x.json")
+    assert main(["step", "--quick", "--data", str(tmp_path / "none"), "--out", out]) == 2
     assert capsys.readouterr().err.count("\n") == 1

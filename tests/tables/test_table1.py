@@ -101,3 +101,14 @@ def test_a_method_that_is_not_there_yet_is_a_gap(tmp_path, monkeypatch):
 def test_the_smoke_page_does_not_speak_of_published_numbers(tmp_path):
     assert "ublished" not in markdown(build("smoke"), Records(tmp_path), profile("smoke"))
     assert "ublished" in markdown(build("paper"), Records(tmp_path), profile("paper"))
+
+
+def test_smoke_says_that_both_halves_are_the_same_runs(tmp_path):
+    for size, said in (("smoke", True), ("cpu", False)):
+        table = TABLES.build(Spec("table1"), profile=profile(size))
+        assert any("both halves show the same runs" in note for note in table.notes) is said
+        width, same = len(table.headers) - 2, []
+        for row in table.rows:
+            runs = [[c.fingerprint for c in e.runs] for e in row.entries if isinstance(e, Cell)]
+            same += [a == b for a, b in zip(runs[: width // 2], runs[width // 2 :], strict=True)]
+        assert same.count(False) == (2 if said else len(same))  # SGD and S2-SAM

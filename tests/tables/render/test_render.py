@@ -106,6 +106,20 @@ def test_markdown_shows_what_the_records_say(records):
     assert "## Best epoch" in page and TABLE.notes[0] in page
 
 
+def test_an_alternative_that_shows_the_same_numbers_is_only_named(tmp_path):
+    records = Records(tmp_path / "once")
+    page = markdown(TABLE, records, PAPER)
+    assert "Best epoch" not in page  # there is nothing yet
+    for config in (*BASE.runs, *OURS.runs):
+        records.write(config, "finished", made_body(last=90.0, best=90.0))
+    page = markdown(TABLE, records, PAPER)
+    assert "## Best epoch" not in page
+    assert "- Best epoch: the same numbers, hence not shown again." in page
+    records.write(LOST.runs[0], "finished", made_body(last=90.0, best=90.5))
+    page = markdown(TABLE, records, PAPER)
+    assert "## Best epoch" in page and "the same numbers" not in page
+
+
 def test_a_size_that_is_no_evidence_says_so_and_shows_no_published_number(records):
     page = markdown(TABLE, records, SMOKE)
     assert "**Not evidence.**" in page and "paper " not in "".join(map("".join, rows_of(page)))

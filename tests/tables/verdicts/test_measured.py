@@ -48,8 +48,8 @@ def test_theory_is_read_from_its_report(tmp_path, monkeypatch):
     assert write("holds", "inconclusive", "holds").verdict == UNDECIDED
     found = write("violated", "holds", "holds", "holds")
     assert found.verdict == FAILS and "Lemma 1 violated, Theorem 1 holds" in found.evidence
-    assert "corrected statements that hold: 1 of 1" in found.evidence
+    assert "corrected statements that hold: 1 of 1 (theory/report.md)" in found.evidence
     found = write("violated", "holds", "holds", "inconclusive")
-    assert "corrected statements that hold: 0 of 1" in found.evidence
+    assert "corrected statements that hold: 0 of 1 (smooth inconclusive)" in found.evidence
     with pytest.raises(UserError, match="has no verdict on theorem1_appendix_printed"):
         write("holds", "holds")
