@@ -23,6 +23,7 @@ __all__ = ["PRECISIONS", "RunConfig"]
 
 PRECISIONS = ("float32", "tf32", "bf16")
 TEST_ON = ("official", "wide")
+MASK_STREAMS = ("own", "weights")
 BASES = ("sgd", "adam")
 #: Learning-rate schedules, see :mod:`paper_repro.train.schedule`.
 SCHEDULES = ("cosine", "inverse-sqrt")
@@ -75,6 +76,9 @@ class RunConfig:
         warmup: steps over which the learning rate first rises linearly.
         average: of how many last epochs the weights are averaged for the last evaluation and for
             what is saved (:class:`paper_repro.train.averaging.Average`); 1 is the last alone.
+        mask_stream: of which numbers a sparse method draws its masks: its ``own``, or those that
+            begin like the initial ``weights``', as all runs once did. Where the first layer is
+            masked, random masks then follow the weights (:mod:`paper_repro.sparse.method`).
     """
 
     #: Fields that came after runs were recorded, and what those runs did: records that lack one
@@ -90,6 +94,7 @@ class RunConfig:
             "schedule": "cosine",
             "warmup": 0,
             "average": 1,
+            "mask_stream": "weights",
         }
     )
 
@@ -118,6 +123,7 @@ class RunConfig:
     schedule: str = "cosine"
     warmup: int = 0
     average: int = 1
+    mask_stream: str = "weights"
 
     def __post_init__(self) -> None:
         for name, annotation in _types().items():
@@ -146,6 +152,7 @@ class RunConfig:
             ("init", INITS),
             ("base", BASES),
             ("schedule", SCHEDULES),
+            ("mask_stream", MASK_STREAMS),
         ):
             if getattr(self, name) not in known:
                 raise UserError(

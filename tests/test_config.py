@@ -57,6 +57,7 @@ OTHER = {
     "schedule": "inverse-sqrt",
     "warmup": 100,
     "average": 5,
+    "mask_stream": "own",
 }
 
 
@@ -98,7 +99,7 @@ def test_an_option_younger_than_a_record_leaves_the_record_its_run(monkeypatch):
 
 def test_a_field_younger_than_a_record_leaves_the_record_its_run():
     younger = {"init", "rho_start", "evaluate_every", "test_on", "label_noise"}
-    younger |= {"base", "schedule", "warmup", "average"}
+    younger |= {"base", "schedule", "warmup", "average", "mask_stream"}
     assert set(RunConfig.FIELD_BEFORE) == younger
     old = {k: v for k, v in paper_run().to_dict().items() if k not in RunConfig.FIELD_BEFORE}
     then = RunConfig.from_dict(old)
@@ -117,6 +118,7 @@ def test_a_field_younger_than_a_record_leaves_the_record_its_run():
         {"schedule": "inverse-sqrt"},
         {"warmup": 100},
         {"average": 5},
+        {"mask_stream": "own"},
     ):
         new = paper_run(**changes)
         assert new.fingerprint != then.fingerprint
@@ -248,6 +250,7 @@ def test_what_is_no_config_is_refused_in_a_sentence(plain, said):
         ({"warmup": -1}, "warmup must be at least 0"),
         ({"warmup": 0.5}, "warmup must be a whole number"),
         ({"average": 0}, "average must be at least 1"),
+        ({"mask_stream": "other"}, "unknown mask_stream .other.; known are own, weights"),
         ({"average": 161}, "average is 161, but the training has 160 epochs"),
         ({"rho_start": 1.5}, "rho_start must lie in"),
         ({"rho_start": -0.1}, "rho_start must lie in"),

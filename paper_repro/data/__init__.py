@@ -80,5 +80,7 @@ def load(
     if label_noise:
         if isinstance(data, StreamedDataset):
             raise UserError(f"{name} is streamed: its labels cannot be made wrong (label_noise)")
+        if not isinstance(data, Dataset):
+            raise UserError(f"{name} has no labels that could be made wrong (label_noise)")
         data = with_label_noise(data, label_noise)
     return data.to(device)

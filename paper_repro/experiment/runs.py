@@ -113,7 +113,11 @@ def execute(
         there = ranks.first(lambda: done(config, place, need_weights))
         if there is not None:
             return there
-        parent = _parent(config, place, report)
+        try:
+            parent = _parent(config, place, report)
+        except Diverged as error:
+            lost = {"reason": str(error), "environment": environment(torch.device(place.device))}
+            return ranks.first(lambda: place.records.write(config, "diverged", lost))
         return _train(config, place, parent, report)
 
 
@@ -286,11 +290,15 @@ def _parent(config: RunConfig, place: Workplace, progress: Progress) -> Any:
     if parent is None:
         return None
     record = execute(parent, place, progress, need_weights=True)
+    if record.status == "diverged":  # for good, and so is what follows from it
+        raise Diverged(f"it starts from {parent}, which diverged")
     if record.status != "finished":
         raise UserError(f"{config} starts from {parent}, which {record.status}")
     path = place.weights(parent)
 
     def read() -> Any:
+        if not path.exists():
+            raise UserError(f"{path} is lost, and the run ended otherwise when trained again")
         left = load_tensors(path)
         if not (isinstance(left, dict) and {"weights", "masks"} <= set(left)):
             raise UserError(f"{path} holds no trained network; delete it to train that run afresh")

@@ -25,6 +25,17 @@ def frozen(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
     return MappingProxyType(dict(mapping))
 
 
+#: Under these the first layer is dense, which shifts random masks against initial weights that are
+#: drawn from the same numbers, so that neither follows the other (tested). What was recorded so
+#: stays what it is; the rest draws masks from numbers of their own.
+_SHIFTED = ("uniform", "uniform-rigl", "global")
+
+
+def _mask_stream(method: Spec) -> str:
+    distribution = dict(method.options).get("distribution", "global")
+    return "weights" if distribution in _SHIFTED else "own"
+
+
 @dataclass(frozen=True)
 class Profile:
     """How the paper's experiments are sized.
@@ -110,7 +121,8 @@ class Profile:
         if not (math.isfinite(multiplier) and multiplier > 0):
             raise UserError(f"a training's multiplier must be a number above 0, not {multiplier}")
         usual = self.per_dataset.get(dataset, self.settings)
-        chosen = {**usual, **self.per_model.get(model, {}), **settings}
+        streams = {"mask_stream": _mask_stream(method)}
+        chosen = {**streams, **usual, **self.per_model.get(model, {}), **settings}
         if multiplier != 1:
             epochs = chosen["epochs"] * multiplier
             if not 0.5 <= epochs <= 1e6:

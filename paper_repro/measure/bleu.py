@@ -38,6 +38,7 @@ def score(hypotheses: Sequence[str], references: Sequence[str]) -> Scores:
     found, signatures = {}, {}
     # An untrained network's translations make SacreBLEU suspect that they are tokenized.
     for name, metric in {"bleu": BLEU(force=True), "chrf": CHRF()}.items():
-        found[name] = float(metric.corpus_score(list(hypotheses), [list(references)]).score)
+        score = float(metric.corpus_score(list(hypotheses), [list(references)]).score)
+        found[name] = min(score, 100.0)  # perfect ones come out a rounding error above it
         signatures[name] = str(metric.get_signature())
     return Scores(found["bleu"], found["chrf"], signatures)

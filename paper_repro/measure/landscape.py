@@ -30,7 +30,7 @@ class Landscape:
         seed: which.
 
     Raises:
-        UserError: fewer than one sample is asked for.
+        UserError: fewer than one sample is asked for, or the network is no classifier.
     """
 
     def __init__(self, trained: Trained, samples: int, seed: int) -> None:
@@ -41,6 +41,8 @@ class Landscape:
             name: p.detach() for name, p in trained.model.named_parameters() if p.requires_grad
         }
         inputs, targets = trained.sample(samples, seed)
+        if not isinstance(inputs, Tensor):
+            raise UserError("a loss surface is that of a classifier, and this network is none")
         at_once = _AT_ONCE
         if inputs.device.type == "cpu":
             at_once = min(at_once, _ON_CPU)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from paper_repro.data import Augmenter
+from paper_repro.data import Augmenter, Dataset
 from paper_repro.errors import UserError
 from paper_repro.measure.trained import Trained
 from paper_repro.sparse.scoring import undisturbed
@@ -32,12 +32,14 @@ class Minibatches:
         seed: of the batches.
 
     Raises:
-        UserError: the network sees no images, or a batch has fewer than 2.
+        UserError: the network sees no images or streamed ones, or a batch has fewer than 2.
     """
 
     def __init__(self, trained: Trained, size: int, seed: int) -> None:
         if trained.normalise is None:
             raise UserError("minibatches are drawn from images, and this network sees none")
+        if not isinstance(trained.data, Dataset):
+            raise UserError("minibatches are drawn from images in memory, and these are streamed")
         if size < 2:
             raise UserError(f"a minibatch needs at least 2 images, not {size}")
         self.trained, self.size = trained, size

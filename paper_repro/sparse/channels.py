@@ -61,6 +61,14 @@ class ChannelGroup:
         return self.producer.removesuffix(".weight")
 
 
+class _Tracer(fx.Tracer):
+    """Looks into no batch norm, whoever wrote it: ranks that train together have their own."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        own = isinstance(m, nn.modules.batchnorm._BatchNorm)
+        return own or super().is_leaf_module(m, module_qualified_name)
+
+
 def channel_groups(model: nn.Module) -> tuple[ChannelGroup, ...]:
     """Every set of channels that can be removed without touching the rest of the network.
 
@@ -82,7 +90,7 @@ def channel_groups(model: nn.Module) -> tuple[ChannelGroup, ...]:
     """
     modules = dict(model.named_modules())
     try:
-        graph = fx.Tracer().trace(model)
+        graph = _Tracer().trace(model)
     except Exception as error:
         raise UserError(f"the model's channels cannot be traced: {error}") from error
     called = [modules[str(node.target)] for node in graph.nodes if node.op == "call_module"]

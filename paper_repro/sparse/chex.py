@@ -22,6 +22,8 @@ from paper_repro.sparse.select import keep_largest, keep_largest_globally
 
 __all__ = ["CHEX", "leverage", "novelty"]
 
+_MOST = 1_000_000  # updates
+
 
 @METHODS.register("chex")
 class CHEX(DynamicMethod):
@@ -87,9 +89,9 @@ class CHEX(DynamicMethod):
         regrow: float = 0.3,
         seed: int = 0,
     ) -> None:
-        if updates < 1 or not 0 <= stop <= 1 or not 0 <= regrow <= 1:
+        if not 1 <= updates <= _MOST or not 0 <= stop <= 1 or not 0 <= regrow <= 1:
             raise UserError(
-                "CHEX needs updates >= 1, stop in [0, 1] and regrow in [0, 1], "
+                f"CHEX needs updates in [1, {_MOST}], stop in [0, 1] and regrow in [0, 1], "
                 f"not {updates}, {stop} and {regrow}"
             )
         density = 1 - check_sparsity(sparsity)

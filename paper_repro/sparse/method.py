@@ -22,7 +22,21 @@ from paper_repro.sparse.replicas import shared_generator
 from paper_repro.sparse.select import keep_random
 from paper_repro.sparse.travel import Passenger, check_given, usable_optimizer
 
-__all__ = ["BatchRequest", "SparseMethod"]
+__all__ = ["BatchRequest", "SparseMethod", "seed_of_stream"]
+
+#: Keeps a method's random numbers apart from those of ``torch.manual_seed`` with the same seed, of
+#: which initial weights are made: `rand` and `normal_` or `uniform_` use one stream alike, so that
+#: "random" masks would follow the weights' sizes and signs. Below 2^32, all that a seed has.
+_APART = 0x9E3779B9
+
+
+def seed_of_stream(stream: int) -> int:
+    """The seed with which a method draws the numbers of ``torch.manual_seed(stream)``.
+
+    For runs recorded before the two were kept apart (``RunConfig.mask_stream``), and for nothing
+    else.
+    """
+    return stream ^ _APART
 
 
 @dataclass(frozen=True)
@@ -74,7 +88,7 @@ class SparseMethod(ABC):  # noqa: B024
         self.model = model
         self.optimizer = inner
         device = next(model.parameters()).device
-        self.generator = torch.Generator(device=device).manual_seed(seed)
+        self.generator = torch.Generator(device=device).manual_seed(seed ^ _APART)
         shared_generator(self.generator)
 
     @property

@@ -24,7 +24,7 @@ OWN_SAMPLES = frozenset({"esam", "saf", "zosam"})
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over ranks, and of the gradients alike."""
+    """The sum over ranks, and of the gradients alike; to be differentiated again, too."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -34,9 +34,8 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # type: ignore[override]
-        total = gradients[0].contiguous().clone()
-        dist.all_reduce(total)
-        return total
+        summed: Tensor = _Sum.apply(gradients[0].contiguous())
+        return summed
 
 
 class GlobalBatchNorm2d(nn.BatchNorm2d):

@@ -17,7 +17,7 @@ from paper_repro.errors import UserError
 from paper_repro.measure.diagnostics import churn, diagnose
 from paper_repro.optim import OPTIMIZERS, Closure, LatePhase, Perturbing
 from paper_repro.sparse import METHODS, SparseMethod
-from paper_repro.sparse.method import BatchRequest
+from paper_repro.sparse.method import BatchRequest, seed_of_stream
 from paper_repro.train import TASKS
 from paper_repro.train.averaging import Average
 from paper_repro.train.bases import base_optimizer
@@ -182,7 +182,7 @@ class Trainer:
 
     def _sparsify(self, parent: Mapping[str, Any] | None) -> SparseMethod:
         spec = self.config.method
-        request = METHODS[spec.name].batch_request(spec)
+        request, seed = METHODS[spec.name].batch_request(spec), self.config.seed
         method: SparseMethod = METHODS.build(
             spec,
             model=self.model,
@@ -191,7 +191,7 @@ class Trainer:
             steps_per_epoch=self.steps_per_epoch,
             batch=None if request is None else self._scoring_batch(request),
             loss_fn=self.task.plain_loss_fn,
-            seed=self.config.seed,
+            seed=seed if self.config.mask_stream == "own" else seed_of_stream(seed),
             parent=parent,
         )
         return method
@@ -355,16 +355,20 @@ class Trainer:
         if wrapped:
             self.optimizer.eval()
         try:
-            with self._float32(), self._autocast():
-                own = self.task.evaluate(self._scored)
-                if self.average is None or not self.average.complete:
-                    return own
-                with self.average.in_place():
-                    averaged = self.task.evaluate(self._scored)
-                return {**averaged, **{f"unaveraged_{name}": own[name] for name in own}}
+            own = self._evaluated()
+            if self.average is None or not self.average.complete:
+                return own
+            with self.average.in_place():
+                averaged = self._evaluated()
+            return {**averaged, **{f"unaveraged_{name}": own[name] for name in own}}
         finally:
             if wrapped:
                 self.optimizer.train()
+
+    def _evaluated(self) -> Mapping[str, float]:
+        # Each in an autocast of its own: it keeps the weights that it has cast.
+        with self._float32(), self._autocast():
+            return self.task.evaluate(self._scored)
 
     @property
     def pausable(self) -> bool:

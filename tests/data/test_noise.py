@@ -50,3 +50,8 @@ def test_labels_are_the_same_every_time_and_load_makes_them():
 def test_a_fraction_out_of_range_is_refused(fraction):
     with pytest.raises(UserError, match="label_noise"):
         with_label_noise(DIGITS, fraction)
+
+
+def test_sentences_have_no_labels_to_be_made_wrong():
+    with pytest.raises(UserError, match="phrases has no labels"):
+        load("phrases", label_noise=0.2)

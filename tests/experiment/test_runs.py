@@ -1,4 +1,5 @@
 import os
+import re
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from paper_repro.experiment.runs import attempt, execute, prepare, record_failur
 from paper_repro.files import Busy, exclusive, load_tensors, save_tensors
 from paper_repro.optim import OPTIMIZERS
 from paper_repro.sparse import METHODS
-from paper_repro.train import Trainer
+from paper_repro.train import Diverged, Trainer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -195,10 +196,25 @@ def test_a_loss_that_becomes_infinite_is_a_result_and_not_tried_again(tmp_path, 
     assert execute(config, place).status == "diverged" and not trained
 
 
-def test_a_round_cannot_start_from_a_round_that_diverged(tmp_path):
+def test_what_starts_from_a_round_that_diverged_has_diverged_for_good(tmp_path, trained):
     place, child = workplace(tmp_path), lottery(0.5)
     place.records.write(child.parent(), "diverged", made_body())
-    with pytest.raises(UserError, match=r"starts from .* dense .* which diverged"):
+    assert attempt(child, place) == ""
+    record = place.records.get(child)
+    assert record.status == "diverged" and record.accuracy() is None
+    assert re.search(r"starts from .* dense .* which diverged", record.body["reason"])
+    assert execute(child, place).body == record.body and not trained
+
+
+def test_weights_that_no_training_brings_back_are_an_error_in_a_sentence(tmp_path, monkeypatch):
+    place, child = workplace(tmp_path), lottery(0.5)
+    place.records.write(child.parent(), "finished", made_body())
+
+    def diverges(self):
+        raise Diverged("its training loss became nan")
+
+    monkeypatch.setattr(Trainer, "run_epoch", diverges)
+    with pytest.raises(UserError, match=r"weights.pt is lost, and the run ended otherwise"):
         execute(child, place)
 
 

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -49,3 +50,9 @@ def test_on_a_cpu_images_are_channels_last_in_pieces_that_fit_its_caches(monkeyp
 def test_no_samples_are_no_landscape():
     with pytest.raises(UserError, match="at least 1 sample, not 0"):
         Landscape(subject(), samples=0, seed=0)
+
+
+def test_what_reads_sentences_has_no_landscape():
+    sentences = replace(subject(), sample=lambda n, seed: (("a", "b"), torch.zeros(2)))
+    with pytest.raises(UserError, match="this network is none"):
+        Landscape(sentences, samples=2, seed=0)

@@ -41,3 +41,5 @@ def test_bad_input():
         Minibatches(subject(), 1, 0)
     with pytest.raises(UserError, match="this network sees none"):
         Minibatches(replace(subject(), normalise=None), 8, 0)
+    with pytest.raises(UserError, match="these are streamed"):
+        Minibatches(replace(subject(), data=object()), 8, 0)

@@ -8,6 +8,7 @@ from torch import nn
 from paper_repro import models
 from paper_repro.errors import UserError
 from paper_repro.sparse import ChannelGroup, channel_groups, channel_masks, live_channels, prunable
+from paper_repro.train.replicas import join_batch_norm
 
 
 def network(name, channels=3):
@@ -128,6 +129,13 @@ def test_a_tied_weight_is_in_no_group():
 def test_a_forward_pass_that_depends_on_data_cannot_be_traced():
     with pytest.raises(UserError, match="cannot be traced"):
         channel_groups(Zoo("branching"))
+
+
+def test_batch_norm_of_ranks_that_train_together_is_followed_too():
+    model = network("resnet_digits", 1)
+    groups = channel_groups(model)
+    join_batch_norm(model)
+    assert channel_groups(model) == groups
 
 
 def test_tracing_leaves_the_model_as_it_was():

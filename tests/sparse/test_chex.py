@@ -275,7 +275,8 @@ def test_what_it_asks_for_is_the_channel_sparsity():
     ("options", "message"),
     [
         ({"sparsity": 1.0}, "sparsity must be"),
-        ({"updates": 0}, "updates >= 1"),
+        ({"updates": 0}, "updates in"),
+        ({"updates": 10**9}, "updates in"),  # of which it would make a plan
         ({"stop": 1.5}, "stop in"),
         ({"regrow": -0.1}, "regrow in"),
         ({"model": nn.Sequential(nn.Linear(2, 2))}, "no channels"),

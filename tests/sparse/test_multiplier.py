@@ -29,6 +29,7 @@ def test_at_1_a_run_is_the_one_it_always_was(profile):
         method=size.method("rigl", sparsity=0.9),
         optimizer=SGD,
         seed=0,
+        mask_stream="own",  # of ERK
         **size.settings,
     )
     assert run(profile).fingerprint == plain.fingerprint

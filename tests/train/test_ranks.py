@@ -186,6 +186,26 @@ def test_joined_batch_norm_is_batch_norm(monkeypatch, affine, momentum):
     assert not joined_(constant).any()  # no rounding blown up to a signal
 
 
+def test_joined_batch_norm_has_the_second_derivative_too(monkeypatch):
+    from paper_repro.train import replicas
+
+    # Two ranks of the same images: whatever one adds, the other does, and autograd sees none of it.
+    monkeypatch.setattr(replicas.dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(replicas.dist, "all_reduce", torch.no_grad()(lambda t: t.mul_(2)))
+    plain, joined_ = torch.nn.BatchNorm2d(5).double(), torch.nn.BatchNorm2d(5).double()
+    join_batch_norm(joined_)
+    g = torch.Generator().manual_seed(0)
+    x, v = (torch.randn(4, 5, 3, 6, generator=g, dtype=torch.float64) for _ in range(2))
+
+    def curved(norm, x, v):
+        at = x.clone().requires_grad_()
+        (slope,) = torch.autograd.grad((norm(at) ** 3).sum(), at, create_graph=True)
+        return torch.autograd.grad((slope * v).sum(), at)[0]
+
+    whole = curved(plain, torch.cat([x, x]), torch.cat([v, v]))
+    torch.testing.assert_close(curved(joined_, x, v), whole[:4])
+
+
 def test_without_torchrun_nothing_is_set_up(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with joined(torch.device("cpu")) as ranks:

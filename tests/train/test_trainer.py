@@ -17,7 +17,7 @@ from paper_repro.errors import UserError
 from paper_repro.measure.accuracy import evaluate
 from paper_repro.optim import OPTIMIZERS, exact
 from paper_repro.sparse import METHODS, prunable
-from paper_repro.sparse.method import BatchRequest
+from paper_repro.sparse.method import BatchRequest, seed_of_stream
 from paper_repro.train import Diverged, Trainer
 from paper_repro.train.schedule import cosine
 
@@ -320,3 +320,16 @@ def test_images_to_score_on(data):
 def test_rate_and_schedule_agree(data):
     trainer = run(make(data), 1)
     assert trainer.curve[0]["lr"] == cosine(STEPS - 1, 4 * STEPS, 0.1, 4e-8)
+
+
+@pytest.mark.parametrize("stream", ["own", "weights"])
+def test_masks_are_drawn_from_the_stream_that_the_config_names(data, stream):
+    chosen = config("rigl", seed=3, mask_stream=stream)
+    trainer = Trainer(chosen, data, engine="dense")
+    model = trainer.task.build_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    seed = 3 if stream == "own" else seed_of_stream(3)
+    by_hand = METHODS.build(
+        chosen.method, model=model, optimizer=optimizer, total_steps=trainer.total_steps, seed=seed
+    )
+    assert same_state(trainer.method.masks.state_dict(), by_hand.masks.state_dict())

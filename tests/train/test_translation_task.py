@@ -289,3 +289,13 @@ def test_a_run_leaves_a_record_with_its_signature_and_its_translations(tmp_path)
     cost = Cost(place)
     dense, sparse = replace(config, method=METHODS.spec("dense")), config
     assert cost(dense) == cost(sparse) > 0  # no engine skips zeros here
+
+
+def test_in_bfloat16_the_average_is_scored_and_not_what_was_cast_before_it():
+    trainer = Trainer(run(precision="bf16", average=3), DATA)
+    while not trainer.finished:
+        line = trainer.run_epoch()
+    with trainer.average.in_place(), trainer._autocast():
+        alone = trainer.task.evaluate(trainer._scored)
+    assert line["test_loss"] == alone["test_loss"]
+    assert line["test_loss"] != line["unaveraged_test_loss"]
