@@ -16,9 +16,13 @@ from torch.optim import Optimizer
 
 from paper_repro.engine.layout import Layout
 from paper_repro.engine.net import SparseNet
+from paper_repro.errors import UserError
 from paper_repro.sparse import SparseMethod
 
 __all__ = ["densify", "indices", "load", "masks_of", "save", "sparsify"]
+
+#: Optimizer state that torch loads in any shape, and that a step needs in the weight's.
+_LIKE_THE_WEIGHT = ("momentum_buffer", "twin")
 
 
 def save(network: nn.Module, optimizer: Optimizer, method: SparseMethod) -> dict[str, Any]:
@@ -43,7 +47,21 @@ def save(network: nn.Module, optimizer: Optimizer, method: SparseMethod) -> dict
 def load(
     state: Mapping[str, Any], network: nn.Module, optimizer: Optimizer, method: SparseMethod
 ) -> None:
-    """Go on from :func:`save`, of either engine."""
+    """Go on from :func:`save`, of either engine.
+
+    Raises:
+        UserError: a weight's optimizer state is not of its shape.
+    """
+    _load(state, network, optimizer, method)
+    for p, held in optimizer.state.items():
+        for key in _LIKE_THE_WEIGHT:
+            if isinstance(held.get(key), Tensor) and held[key].shape != p.shape:
+                raise UserError(f"its {key} has the shape {tuple(held[key].shape)}")
+
+
+def _load(
+    state: Mapping[str, Any], network: nn.Module, optimizer: Optimizer, method: SparseMethod
+) -> None:
     if not isinstance(network, SparseNet):
         if "flat" in state:
             state = densify(state, dict(network.named_parameters()))

@@ -25,9 +25,9 @@ def frozen(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
     return MappingProxyType(dict(mapping))
 
 
-#: Under these the first layer is dense, which shifts random masks against initial weights that are
-#: drawn from the same numbers, so that neither follows the other (tested). What was recorded so
-#: stays what it is; the rest draws masks from numbers of their own.
+#: Under the uniform ones the first layer is dense, which shifts random masks against the initial
+#: weights of the same numbers, so that neither follows the other (tested); ``global`` masks
+#: are not random. What was recorded so stays what it is; the rest draws from numbers of its own.
 _SHIFTED = ("uniform", "uniform-rigl", "global")
 
 

@@ -18,7 +18,7 @@ from paper_repro.measure.diagnostics import churn, diagnose
 from paper_repro.optim import OPTIMIZERS, Closure, LatePhase, Perturbing
 from paper_repro.sparse import METHODS, SparseMethod
 from paper_repro.sparse.method import BatchRequest, seed_of_stream
-from paper_repro.train import TASKS
+from paper_repro.train import TASKS, random_state
 from paper_repro.train.averaging import Average
 from paper_repro.train.bases import base_optimizer
 from paper_repro.train.dense_only import only_dense
@@ -36,10 +36,6 @@ __all__ = ["Diverged", "Trainer"]
 
 #: A mean training loss, in nats, that no training comes back from; chance is at log(classes).
 HOPELESS = 1e4
-
-
-#: Optimizer state that torch loads in any shape, and that a step needs in the weight's.
-_LIKE_THE_WEIGHT = ("momentum_buffer", "twin")
 
 
 class Diverged(Exception):
@@ -389,11 +385,7 @@ class Trainer:
             "engine": self.engine,
             **checkpoint.save(self.net or self.model, self.optimizer, self.method),
             **({} if self.average is None else {"average": self.average.state_dict()}),
-            "generator": self.generator.get_state(),
-            "global_generator": torch.get_rng_state(),
-            "cuda_generator": torch.cuda.get_rng_state(self.device)
-            if self.device.type == "cuda"
-            else None,
+            **random_state.states(self.generator),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -412,18 +404,12 @@ class Trainer:
         if [line["epoch"] for line in curve] != list(range(1, epoch + 1)):
             raise UserError(f"its curve is not that of {epoch} epochs")
         checkpoint.load(state, self.net or self.model, self.optimizer, self.method)
-        for p, held in self.optimizer.state.items():
-            for key in _LIKE_THE_WEIGHT:
-                if isinstance(held.get(key), Tensor) and held[key].shape != p.shape:
-                    raise UserError(f"its {key} has the shape {tuple(held[key].shape)}")
         # Older checkpoints are all of the time between two epochs.
         within = state.get("within")
         self.within.load(within)
-        begun = state if within is None else within
-        self.generator.set_state(begun["generator"].cpu())
-        torch.set_rng_state(state["global_generator"].cpu())
-        if state["cuda_generator"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_generator"].cpu(), self.device)
+        # An epoch under way is drawn again, from where its beginning was.
+        begun = {} if within is None else {"generator": within["generator"]}
+        random_state.restore({**state, **begun}, self.generator)
         if self._graphed is not None:
             self._graphed.reset()
         if self.average is not None:
