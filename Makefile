@@ -152,7 +152,7 @@ claims: $(READY) ## The paper's claims and what the records so far say of each (
 claims-study: $(READY) ## How often the claims' rules err, on simulated records (a minute; trains nothing)
 	@$(RUN) -m tables.inference $(ARGS)
 
-theory: $(READY) ## Check the paper's statements and proofs; rewrites theory/report.md (4 minutes; FAST=1: one, theory/out-fast)
+theory: $(READY) ## Check the paper's statements and proofs; rewrites theory/report.md (3 minutes; FAST=1: one, theory/out-fast)
 	@echo "== checking the theory"
 	@$(RUN) -m theory $(if $(FAST),--fast)
 
@@ -162,7 +162,7 @@ bench: $(READY) ## Time and memory: floor, step, loop (ARGS="--quick --out x.jso
 status: $(READY) ## Which records are there, which runs are under way
 	@$(RUN) -m paper_repro status
 
-test: $(READY) ## The tests (5 to 6 minutes on 2 cores)
+test: $(READY) ## The tests (6 minutes on 2 cores)
 	@echo "== testing on $(JOBS) processes"
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n $(JOBS)
 
