@@ -23,7 +23,8 @@ def _translation(**settings: Any) -> Mapping[str, Any]:
 
 # On CIFAR-100 and for ImageNet's stand-in the `cpu` profile has settings of its own, whatever bed
 # it uses on CIFAR-10. Its networks are narrow so that a run is affordable on a core. At a quarter
-# of the width the initial weights are half as long (ResNet-50: 106 against 213), and so is ρ.
+# of the width the initial weights are half as long (ResNet-50: 106 against 213), and so is ρ: too
+# large, as the first runs on Tiny-ImageNet show (results/README.md), and not yet chosen anew.
 _IMAGENET = {"lr": 0.1, "weight_decay": 1e-4, "label_smoothing": 0.1, "init": "released"}
 _CPU_DATASETS = frozen(
     {
