@@ -16,6 +16,7 @@ __all__ = [
     "MODEL_LABELS",
     "RHO",
     "Experiment",
+    "capital",
     "cell",
     "compare",
     "contenders",
@@ -70,6 +71,11 @@ def data_label(profile: Profile, dataset: str) -> str:
 def model_label(profile: Profile, model: str) -> str:
     """What the paper's network ``model`` is at this size, in words."""
     return MODEL_LABELS[profile.models.get(model, model)]
+
+
+def capital(label: str) -> str:
+    """A label at the beginning of a sentence."""
+    return label[:1].upper() + label[1:]
 
 
 def setting(profile: Profile, dataset: str, model: str) -> str:

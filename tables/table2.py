@@ -8,7 +8,7 @@ from paper_repro.experiment.profiles import Profile
 from paper_repro.registry import Spec
 from tables import TABLES
 from tables.base import Cell, Delta, Number, Row, Table, best_accuracy
-from tables.compare import Experiment, compare, data_label, model_label, setting
+from tables.compare import Experiment, capital, compare, data_label, model_label, setting
 from tables.published import R1_IMAGENET_95, R2_OTHERS, R7_SET_5X
 from tables.work import Work, work
 
@@ -92,7 +92,8 @@ def table2(profile: Profile) -> Table:
     )
     return Table(
         name="table2",
-        title=f"Table 2. {model} on {data}, test accuracy (%) after the last epoch, and FLOPs",
+        title=f"Table 2. {capital(model)} on {data}, test accuracy (%) after the last epoch, "
+        "and FLOPs",
         headers=(
             "method",
             "distribution",

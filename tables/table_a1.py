@@ -7,7 +7,7 @@ from paper_repro.registry import Spec
 from paper_repro.sparse import METHODS
 from tables import TABLES
 from tables.base import Delta, MeanDelta, Row, Table, best_accuracy
-from tables.compare import Experiment, compare, data_label, model_label
+from tables.compare import Experiment, capital, compare, data_label, model_label
 from tables.table1 import CIFAR, METHOD_LABELS, SPARSITIES, method_spec
 
 __all__ = ["table_a1"]
@@ -46,7 +46,8 @@ def table_a1(profile: Profile) -> Table:
     rows.append(Row(("all", "all", "mean Δ"), tuple(MeanDelta(g) for g in gains)))
     return Table(
         name="tableA1",
-        title=(f"Table A.1. {model_label(profile, MODEL)}, test accuracy (%) after the last epoch"),
+        title=f"Table A.1. {capital(model_label(profile, MODEL))}, test accuracy (%) after the "
+        "last epoch",
         headers=(
             "method",
             "distribution",

@@ -292,3 +292,10 @@ def test_a_size_without_the_data_shows_gaps(tmp_path):
     table = build("table2", size.name)
     assert not list(table.runs())
     assert "ImageNet-1K" in markdown(table, Records(tmp_path), size)
+
+
+@pytest.mark.parametrize("size", PROFILES)
+@pytest.mark.parametrize("name", TABLES)
+def test_a_title_begins_its_sentences_with_capitals(name, size):
+    title = TABLES.build(Spec(name), profile=PROFILES[size]).title
+    assert all(sentence[0].isupper() for sentence in title.split(". ")), title
