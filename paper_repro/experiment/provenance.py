@@ -33,7 +33,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     return {
         **_CODE,
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a plain string, as checkpoints can hold
         "device": torch.cuda.get_device_name(device) if cuda else _processor(),
         "device_type": device.type,
         "cores": os.cpu_count(),

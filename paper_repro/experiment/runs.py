@@ -19,6 +19,7 @@ from paper_repro import data as datasets
 from paper_repro.config import RunConfig
 from paper_repro.engine.build import best, library
 from paper_repro.errors import UserError
+from paper_repro.experiment.history import places
 from paper_repro.experiment.outcome import outcome
 from paper_repro.experiment.provenance import environment
 from paper_repro.experiment.records import Record
@@ -34,6 +35,7 @@ from paper_repro.files import (
     write_text,
 )
 from paper_repro.train import Diverged, Trainer
+from paper_repro.train.random_state import taken_on
 from paper_repro.train.ranks import current
 
 __all__ = ["Workplace", "attempt", "data_of", "done", "execute", "prepare", "record_failure"]
@@ -191,9 +193,10 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
     # Tensors that go from rank to rank do so by way of the host.
     target = place.device if ranks.alone else "cpu"
     state = ranks.first(lambda: load_tensors(checkpoint, target) if checkpoint.exists() else None)
+    found = state if isinstance(state, dict) else {}
     # A run goes on as it began, whatever is asked for now: replayed, compiled and plain steps
-    # differ in rounding.
-    began = state if isinstance(state, dict) else {}
+    # differ in rounding. On another kind of device it ends otherwise in any case.
+    began = found if taken_on(found) == device.type else {}
     trainer = Trainer(
         config,
         data,
@@ -201,7 +204,7 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
         compile=bool(began.get("compiled", place.compile)),
         diagnostics=place.diagnostics,
         graph=bool(began.get("graphed", place.graph)),
-        engine=place.engine if state is None else _engine(began.get("engine", "dense")),
+        engine=_engine(began.get("engine", "dense")) if began else place.engine,
         ranks=ranks,
     )
     where = {
@@ -216,14 +219,19 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
     }
     if state is not None:
         _resume(trainer, state, checkpoint)
-    trainer.pause = _saving(trainer, checkpoint)
+    trained_on = places(found, where)
+
+    def save() -> None:
+        save_tensors(checkpoint, {**trainer.state_dict(), "places": trained_on})
+
+    trainer.pause = _now_and_then(save) if trainer.pausable else None
     status, reason = "finished", None
     progress(config, trainer.epoch)
     try:
         while not trainer.finished:
             trainer.run_epoch()
             if ranks.leads:
-                save_tensors(checkpoint, trainer.state_dict())
+                save()
                 lines = (json.dumps(finite(line)) for line in trainer.curve)
                 write_text(folder / "log.jsonl", "\n".join(lines) + "\n")
                 for name, text in trainer.task.files().items():
@@ -239,6 +247,8 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
         if record is None or record.status == "failed":
             clear_leftovers(place.records.path(config).parent, place.records.path(config).name)
             body = {**outcome(trainer, reason), "environment": where}
+            if len(trained_on) > 1:
+                body["earlier"] = trained_on[:-1]
             record = place.records.write(config, status, body)
         checkpoint.unlink(missing_ok=True)
         return record
@@ -246,19 +256,17 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
     return ranks.first(conclude)
 
 
-def _saving(trainer: Trainer, checkpoint: Path) -> Callable[[], None] | None:
-    """What saves a run now and then in the middle of an epoch that takes long."""
-    if not trainer.pausable:
-        return None
+def _now_and_then(save: Callable[[], None]) -> Callable[[], None]:
+    """What saves a run in the middle of an epoch that takes long."""
     last = time.monotonic()
 
-    def save() -> None:
+    def pause() -> None:
         nonlocal last
         if time.monotonic() - last >= SAVED_EVERY:
-            save_tensors(checkpoint, trainer.state_dict())
+            save()
             last = time.monotonic()
 
-    return save
+    return pause
 
 
 def _engine(began: str) -> str:

@@ -38,7 +38,7 @@ class GraphedStep:
 
     The base optimizer must be ``torch.optim.SGD``; it runs fused, which accepts a learning rate
     on the device. On the CPU, where there are no graphs, every step runs eagerly through the same
-    code; that is how it is tested. Capture on CUDA has not been run on a GPU yet.
+    code; that is how it is tested where there is no GPU.
 
     Args:
         build: makes a batch's closure from its indices (on the device, always the same tensor).

@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-__all__ = ["restore", "states"]
+__all__ = ["restore", "states", "taken_on"]
 
 
 def states(generator: torch.Generator) -> dict[str, Any]:
     """Of the run's generator and of torch's own, which models draw from while they run."""
     device = generator.device
     return {
+        "device_type": device.type,
         "generator": generator.get_state(),
         "global_generator": torch.get_rng_state(),
         "cuda_generator": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
     }
 
 
+def taken_on(state: Mapping[str, Any]) -> str:
+    """The kind of device that :func:`states` were taken on."""
+    older = "cpu" if state.get("cuda_generator") is None else "cuda"
+    return str(state.get("device_type", older))
+
+
 def restore(state: Mapping[str, Any], generator: torch.Generator) -> None:
-    """Go on from :func:`states`, which may have been taken on another kind of device."""
-    generator.set_state(state["generator"].cpu())
+    """Go on from :func:`states`, which may have been taken on another kind of device.
+
+    A generator takes no state of another kind's: there it draws other numbers, seeded from that
+    state, so that going on from the same checkpoint still ends the same.
+    """
+    drawn = state["generator"].cpu()
+    if taken_on(state) == generator.device.type:
+        generator.set_state(drawn)
+    else:
+        digest = hashlib.sha256(drawn.numpy().tobytes()).digest()
+        generator.manual_seed(int.from_bytes(digest[:8], "little"))
     torch.set_rng_state(state["global_generator"].cpu())
     if state["cuda_generator"] is not None and generator.device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda_generator"].cpu(), generator.device)

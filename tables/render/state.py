@@ -35,6 +35,12 @@ def state(table: Table, records: Records) -> list[str]:
         said += f" {uncommitted} of them were run from code that was not committed."
     where = Counter(f"{e.get('device')}, torch {e.get('torch')}" for e in environments)
     machines = "; ".join(f"{name} ({n})" for name, n in sorted(where.items()))
+    moved = sum(bool(record.body.get("earlier")) for record in there)
+    if moved:
+        said += (
+            f" {moved} of them went on in another environment than they began in; their records "
+            "name all of them."
+        )
     threads = Counter(int(e["threads"]) for e in environments if e.get("threads"))
     if len(threads) > 1:
         shown = ", ".join(f"{n} ({count})" for n, count in sorted(threads.items()))

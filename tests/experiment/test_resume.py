@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from workplaces import (
     PROCESSES,
     execute_and_tell,
@@ -20,6 +21,7 @@ from workplaces import (
 )
 
 from paper_repro.errors import UserError
+from paper_repro.experiment import runs
 from paper_repro.experiment.runs import execute
 from paper_repro.files import load_tensors, save_tensors, worker_in
 from paper_repro.optim import OPTIMIZERS
@@ -170,3 +172,48 @@ def test_the_command_killed_again_and_again_ends_as_if_never_stopped(tmp_path):
     for record in done:
         assert outcome(record.config, workplace(cut)) == outcome(record.config, workplace(whole))
     assert untimed(done[0].body["curve"])
+
+
+def from_a_gpu(checkpoint):
+    """The checkpoint as a graphed run on CUDA leaves it, in an older version."""
+    state = load_tensors(checkpoint)
+    del state["places"], state["device_type"]
+    generator = torch.arange(16, dtype=torch.uint8)  # CUDA's: a seed and an offset
+    save_tensors(
+        checkpoint,
+        {**state, "generator": generator, "cuda_generator": generator, "graphed": True},
+    )
+
+
+def test_a_run_begun_on_a_gpu_goes_on_here_as_asked_and_says_where_it_has_been(tmp_path):
+    config, ends = tiny(epochs=3), []
+    for name in ("once", "again"):
+        place = workplace(tmp_path / name, engine="sparse")
+        with pytest.raises(KeyboardInterrupt):
+            execute(config, workplace(tmp_path / name, engine="dense"), stop_after(1))
+        from_a_gpu(place.folder(config) / "checkpoint.pt")
+        body = execute(config, place).body
+        assert [line["epoch"] for line in body["curve"]] == [1, 2, 3]
+        assert body["environment"]["engine"] == "sparse" and not body["environment"]["graph"]
+        assert body["earlier"] == [{"device_type": "cuda", "engine": "dense", "after_epoch": 0}]
+        ends.append(outcome(config, place))
+    assert ends[0] == ends[1]
+
+
+def test_a_record_names_every_environment_that_a_run_had(tmp_path, monkeypatch):
+    config, place = tiny(epochs=4), workplace(tmp_path)
+    for commit, epochs in (("one", 1), ("one", 2), ("two", 3)):
+        seen = {"commit": commit, "dirty": False, "device": "here", "device_type": "cpu"}
+        monkeypatch.setattr(runs, "environment", lambda device, seen=seen: seen)
+        with pytest.raises(KeyboardInterrupt):
+            execute(config, place, stop_after(epochs))
+    body = execute(config, place).body
+    assert [(e["commit"], e["after_epoch"]) for e in body["earlier"]] == [("one", 0)]
+    assert body["environment"]["commit"] == "two" and "after_epoch" not in body["environment"]
+
+
+def test_a_run_that_stayed_where_it_was_says_nothing_of_other_places(tmp_path):
+    place = workplace(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        execute(tiny(), place, stop_after(1))
+    assert "earlier" not in execute(tiny(), place).body

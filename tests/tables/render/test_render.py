@@ -194,6 +194,14 @@ def test_a_missed_sparsity_is_shown(records):
     assert set(frame["not_as_sparse_as_asked"].dropna()) == {0.0, 1.0}
 
 
+def test_runs_that_went_on_elsewhere_are_said(records):
+    assert "went on in another environment" not in markdown(TABLE, records, PAPER)
+    body = records.get(BASE.runs[0]).body
+    body = {**body, "earlier": [{"device_type": "cuda", "engine": "dense", "after_epoch": 0}]}
+    records.write(BASE.runs[0], "finished", body)
+    assert "1 of them went on in another environment" in markdown(TABLE, records, PAPER)
+
+
 def test_runs_of_different_numbers_of_threads_are_said(records):
     assert "processor threads" not in markdown(TABLE, records, PAPER)
     for config, threads in zip((*BASE.runs, *OURS.runs), (1, 1, 1, 2), strict=True):
