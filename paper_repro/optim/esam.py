@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from paper_repro.errors import UserError
+from paper_repro.generators import go_on
 from paper_repro.optim import OPTIMIZERS
 from paper_repro.optim.ascent import ascend, displaced
 from paper_repro.optim.base import Perturbing, global_norm
@@ -108,7 +109,7 @@ class ESAM(Perturbing):
         return {"generator": self.generator.get_state()}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        self.generator.set_state(state["generator"].cpu())
+        go_on(self.generator, state["generator"])
 
 
 def chosen_samples(rise: Tensor, gamma: float) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from paper_repro.generators import go_on
 from paper_repro.optim import OPTIMIZERS
 from paper_repro.optim.base import global_norm, radius_over_norm
 from paper_repro.optim.plain import PlainSGD
@@ -72,7 +73,7 @@ class RandomSAM(S2SAM):
         return {"generator": self.generator.get_state()}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        self.generator.set_state(state["generator"].cpu())
+        go_on(self.generator, state["generator"])
 
 
 def gaussian(

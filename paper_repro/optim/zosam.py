@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from paper_repro.errors import UserError
+from paper_repro.generators import go_on
 from paper_repro.optim import OPTIMIZERS
 from paper_repro.optim.ascent import displaced
 from paper_repro.optim.base import Perturbing, global_norm, radius_over_norm
@@ -133,7 +134,7 @@ class ZOSAM(Perturbing):
         return {"generator": self.generator.get_state()}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        self.generator.set_state(state["generator"].cpu())
+        go_on(self.generator, state["generator"])
 
 
 def gaussian(weights: list[Tensor], seed: int) -> list[Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from paper_repro.errors import UserError
+from paper_repro.generators import go_on
 from paper_repro.registry import Spec
 from paper_repro.sparse.distribution import groups_of, layer_counts
 from paper_repro.sparse.layers import check_whole, prunable
@@ -184,7 +185,7 @@ class SparseMethod(ABC):  # noqa: B024
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint of the same method on the same model."""
         self.masks.load_state_dict(state["masks"])
-        self.generator.set_state(state["generator"].cpu())
+        go_on(self.generator, state["generator"])
 
     def missed(self, asked: float) -> float:
         """The sparsity reached minus the one asked for; 0 where only a layer's rounding differs.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+
+from paper_repro.generators import go_on
 
 __all__ = ["restore", "states", "taken_on"]
 
@@ -29,17 +30,8 @@ def taken_on(state: Mapping[str, Any]) -> str:
 
 
 def restore(state: Mapping[str, Any], generator: torch.Generator) -> None:
-    """Go on from :func:`states`, which may have been taken on another kind of device.
-
-    A generator takes no state of another kind's: there it draws other numbers, seeded from that
-    state, so that going on from the same checkpoint still ends the same.
-    """
-    drawn = state["generator"].cpu()
-    if taken_on(state) == generator.device.type:
-        generator.set_state(drawn)
-    else:
-        digest = hashlib.sha256(drawn.numpy().tobytes()).digest()
-        generator.manual_seed(int.from_bytes(digest[:8], "little"))
+    """Go on from :func:`states`, which may have been taken on another kind of device."""
+    go_on(generator, state["generator"])
     torch.set_rng_state(state["global_generator"].cpu())
     if state["cuda_generator"] is not None and generator.device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda_generator"].cpu(), generator.device)

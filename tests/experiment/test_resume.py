@@ -181,7 +181,13 @@ def from_a_gpu(checkpoint):
     generator = torch.arange(16, dtype=torch.uint8)  # CUDA's: a seed and an offset
     save_tensors(
         checkpoint,
-        {**state, "generator": generator, "cuda_generator": generator, "graphed": True},
+        {
+            **state,
+            "generator": generator,
+            "cuda_generator": generator,
+            "graphed": True,
+            "method": {**state["method"], "generator": generator},
+        },
     )
 
 
