@@ -11,7 +11,7 @@ PACKAGE = Path(paper_repro.__file__).parent
 
 #: From the ground up. Rooms on one floor do not know each other; the ground's modules may.
 FLOORS = (
-    {"errors", "registry", "files", "progress", "vision"},
+    {"errors", "registry", "files", "generators", "progress", "vision"},
     {"data", "models", "optim"},
     {"sparse"},
     {"clients"},
