@@ -56,6 +56,8 @@ def compare(record: Record, other: Record) -> Comparison:
     if first:
         lines.append(first)
     same = not lines
+    if record.body.get("earlier"):
+        lines.append("it went on in another environment than it began in, which no one run repeats")
     before, now = record.body["environment"], other.body["environment"]
     moved = [n for n in _WHERE if n in before and before[n] != now.get(n)]
     lines += [f"{name}: {before[name]}, and now {now.get(name)}" for name in moved]
