@@ -244,7 +244,10 @@ def test_what_is_no_config_is_refused_in_a_sentence(plain, said):
         ({"seed": -1}, "seed"),
         ({"seed": 2**32}, "seed"),
         ({"train_size": 0}, "train_size"),
-        ({"init": "zeros"}, "unknown init 'zeros'; known are fan_in, released, xavier"),
+        (
+            {"init": "zeros"},
+            "unknown init 'zeros'; known are fan_in, released, xavier, depth-scaled",
+        ),
         ({"base": "lion"}, "unknown base 'lion'; known are sgd, adam"),
         ({"schedule": "steps"}, "unknown schedule 'steps'; known are cosine, inverse-sqrt"),
         ({"warmup": -1}, "warmup must be at least 0"),

@@ -16,7 +16,7 @@ NETWORKS: Mapping[str, str] = frozen({"wmt14": "transformer_base"})
 
 def _translation(**settings: Any) -> Mapping[str, Any]:
     """How Transformers are trained (Vaswani et al., 2017); the paper says nothing of it."""
-    common = {"base": "adam", "schedule": "inverse-sqrt", "init": "xavier", "augment": False}
+    common = {"base": "adam", "schedule": "inverse-sqrt", "init": "depth-scaled", "augment": False}
     decay = {"weight_decay": 0.0, "lr_min": 0.0, "label_smoothing": 0.1}
     return frozen({**common, **decay, **settings})
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from torch import nn
 
-__all__ = ["INITS", "kaiming_", "released_", "xavier_"]
+__all__ = ["INITS", "depth_scaled_", "kaiming_", "released_", "xavier_"]
 
 
 def kaiming_(network: nn.Module) -> None:
@@ -44,19 +45,58 @@ def xavier_(network: nn.Module) -> None:
     from N(0, 1/d), the entry of the filling (number 0) too. A linear layer that shares an
     embedding's weight has the embedding's.
     """
+    _xavier(network, {}, {})
+
+
+def depth_scaled_(network: nn.Module) -> None:
+    """As :func:`xavier_`, but shorter the deeper a layer lies (Zhang, Titov and Sennrich, 2019).
+
+    In the l-th layer of a stack (its :class:`nn.ModuleList`), l from 1, a² = 6 / (fan_in + fan_out)
+    / l. An attention's projections that its attribute ``drawn_together`` names are drawn as the
+    one matrix in which others keep them, as in ``torch.nn.MultiheadAttention`` and in fairseq: k of
+    them from d to d with fan_out = k d.
+
+    With layer norm after the residual sum, what a sublayer adds competes with what it passes by.
+    From :func:`xavier_` a dense Transformer of 4 layers stays on a plateau on Multi30k.
+    """
+    _xavier(network, _fan_outs(network), _depths(network))
+
+
+def _xavier(
+    network: nn.Module, fan_outs: Mapping[nn.Module, int], depths: Mapping[nn.Module, int]
+) -> None:
     embeddings = {id(m.weight) for m in network.modules() if isinstance(m, nn.Embedding)}
     for module in network.modules():
         if isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
         elif isinstance(module, nn.Linear):
             if id(module.weight) not in embeddings:
-                nn.init.xavier_uniform_(module.weight)
+                into, out = module.in_features, module.out_features
+                fans = into + fan_outs.get(module, out)
+                gain = math.sqrt((into + out) / (fans * depths.get(module, 1)))
+                nn.init.xavier_uniform_(module.weight, gain)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def _fan_outs(network: nn.Module) -> dict[nn.Module, int]:
+    """Of the layers that are drawn as one matrix."""
+    found: dict[nn.Module, int] = {}
+    for module in network.modules():
+        parts = [getattr(module, name) for name in getattr(module, "drawn_together", ())]
+        found.update(dict.fromkeys(parts, sum(part.out_features for part in parts)))
+    return found
+
+
+def _depths(network: nn.Module) -> dict[nn.Module, int]:
+    """Every module in a stack to its number there, from 1."""
+    stacks = [m for m in network.modules() if isinstance(m, nn.ModuleList)]
+    layers = [(depth, layer) for stack in stacks for depth, layer in enumerate(stack, 1)]
+    return {module: depth for depth, layer in layers for module in layer.modules()}
 
 
 #: How a network's weights are drawn, by the name that a run's config gives it. A network draws
 #: itself when it is made: by ``kaiming_``, or as its attribute ``drawn_as`` says.
 INITS: Mapping[str, Callable[[nn.Module], None]] = MappingProxyType(
-    {"fan_in": kaiming_, "released": released_, "xavier": xavier_}
+    {"fan_in": kaiming_, "released": released_, "xavier": xavier_, "depth-scaled": depth_scaled_}
 )

@@ -44,6 +44,9 @@ class Attention(nn.Module):
         heads: h, which divides d.
     """
 
+    #: Which projections others keep in one matrix: ``models.init.depth_scaled_`` reads it.
+    drawn_together = ("query", "key", "value")
+
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads

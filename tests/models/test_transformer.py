@@ -6,6 +6,7 @@ from torch import nn
 
 from paper_repro import models
 from paper_repro.data.pairs import Teacher
+from paper_repro.models.init import depth_scaled_, xavier_
 from paper_repro.models.transformer import Transformer
 
 SHAPE = {"width": 16, "layers": 2, "heads": 4, "inner": 24, "dropout": 0.0}
@@ -194,3 +195,22 @@ def test_weights_are_a_function_of_the_seed_and_drawn_as_asked():
     assert not once["encoder.0.feed_forward.up.bias"].any()
     assert weights(init="fan_in")[name].std() == pytest.approx(math.sqrt(2 / 64), rel=0.1)
     assert weights(init="released")[name].std() == pytest.approx(0.01, rel=0.1)
+
+
+def test_depth_scaled_weights_shorten_with_depth_and_join_an_attentions_projections():
+    ours, plain = (models.build("transformer_toy", classes=50, seed=0) for _ in range(2))
+    for network, draw in ((ours, depth_scaled_), (plain, xavier_)):
+        torch.manual_seed(0)
+        draw(network)
+    # The toy has two layers a stack. What lies in none is drawn as without it.
+    for (name, weight), other in zip(ours.named_parameters(), plain.parameters(), strict=True):
+        scale = 1.0
+        if name.startswith(("encoder", "decoder")) and weight.ndim == 2:
+            depth, layer = int(name.split(".")[1]) + 1, name.split(".")[-2]
+            scale = depth**-0.5 * (2**-0.5 if layer in ("query", "key", "value") else 1)
+        torch.testing.assert_close(weight, scale * other, rtol=1e-6, atol=0)
+    torch.manual_seed(0)
+    theirs = nn.MultiheadAttention(64, 4).in_proj_weight  # [3 x 64, 64]
+    for attention in (ours.encoder[0].attention, ours.decoder[0].cross):
+        parts = torch.cat([p.weight for p in (attention.query, attention.key, attention.value)])
+        assert parts.abs().max().item() == pytest.approx(theirs.abs().max().item(), rel=1e-3)
