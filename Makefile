@@ -29,7 +29,8 @@ TABLES := table1 tableA1 table2 table3 table4 table5 table6
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test-clients tables $(TABLES) flops ablation-sam ablation-ratio ablation-lrr ablation-sweep ablation-rho \
-  ablation-released ablation-noise ablation-precision ablation-weight-decay rebuttal-translation ablation-translation-rho control pilot surfaces figures report pictures claims claims-study theory bench \
+  ablation-released ablation-noise ablation-precision ablation-weight-decay rebuttal-translation ablation-translation-rho \
+  ablation-translation-init control pilot surfaces figures report pictures claims claims-study theory bench \
   status test test-all test-native lint format clean
 
 help: ## List the targets
@@ -126,6 +127,9 @@ rebuttal-translation: $(READY) ## Rebuttal R5: a Transformer translates, dense a
 	$(call sweep,$@)
 
 ablation-translation-rho: $(READY) ## S2-SAM's radius around Adam, chosen on validation pairs
+	$(call sweep,$@)
+
+ablation-translation-init: $(READY) ## A Transformer's initial weights: Xavier's, depth-scaled
 	$(call sweep,$@)
 
 control: $(READY) ## Positive control: does SAM beat SGD at this size at all?

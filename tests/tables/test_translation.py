@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from paper_repro.experiment.records import Record, Records
 from paper_repro.registry import Spec
 from tables import TABLES
 from tables.ablation_translation_rho import RHOS, validation_bleu, validation_loss
-from tables.base import Delta, Table
+from tables.base import Cell, Delta, Table
 from tables.published import R5_TRANSLATION
 from tables.rebuttal_translation import RHO_ADAM, chosen_bleu, last_chrf, unaveraged_bleu
 from tables.render import csv, markdown
@@ -86,12 +87,29 @@ def test_rho_is_chosen_among_runs_that_differ_in_nothing_else() -> None:
     assert len(used & {c.fingerprint for c in table.runs()}) == 2 * len(PROFILES["cpu"].seeds)
 
 
+def test_initial_weights_are_compared_with_the_run_of_the_table() -> None:
+    table = build("ablation-translation-init", "cpu")
+    assert [row.labels for row in table.rows] == [
+        (label, name) for label in ("dense", "80%") for name in ("Adam", "S2-SAM")
+    ]
+    used = {c.fingerprint for c in build(profile="cpu").runs()}
+    seeds = len(PROFILES["cpu"].seeds)
+    for row in table.rows:
+        xavier, scaled, delta = row.entries
+        assert isinstance(xavier, Cell) and isinstance(scaled, Cell)
+        assert delta == Delta(scaled, xavier)
+        for one, other in zip(xavier.runs, scaled.runs, strict=True):
+            assert one == replace(other, init="xavier") and one != other
+    assert len(used & {c.fingerprint for c in table.runs()}) == 4 * seeds
+
+
 def test_it_says_what_it_is_and_not_what_its_profile_is(tmp_path: Path) -> None:
     records = Records(tmp_path)
-    for name in ("rebuttal-translation", "ablation-translation-rho"):
+    for name in ("rebuttal-translation", "ablation-translation-rho", "ablation-translation-init"):
         page = markdown(build(name, "cpu"), records, PROFILES["cpu"])
         assert "Profile `cpu`: Multi30k, English to German, a tiny Transformer, 20 epochs." in page
-        assert "Δ: difference to Adam" in page and "About 5,200 steps" in page
+        baseline = "Xavier" if name.endswith("init") else "Adam"
+        assert f"Δ: difference to {baseline}" in page and "About 5,200 steps" in page
         assert "CIFAR" not in page
         smoke = markdown(build(name, "smoke"), records, PROFILES["smoke"])
         assert "**Not evidence.**" in smoke and "generated phrases" in smoke
