@@ -36,8 +36,8 @@ def ablation_translation_init(profile: Profile) -> Table:
         notes=(
             *notes(profile),
             "Depth-scaled: queries, keys and values drawn as one matrix (as `torch.nn."
-            "MultiheadAttention` does), and the l-th layer's weights shorter by the root of l (Zhang, "
-            f"Titov and Sennrich 2019). ρ = {RHO_ADAM:g} in S2-SAM.",
+            "MultiheadAttention` does), and the l-th layer's weights shorter by the root of l "
+            f"(Zhang, Titov and Sennrich 2019). ρ = {RHO_ADAM:g} in S2-SAM.",
         ),
         alternatives=(("chrF instead of BLEU", last_chrf),),
         baseline="Xavier",

@@ -123,8 +123,8 @@ def rebuttal_translation(profile: Profile) -> Table:
             *notes(profile),
             "BLEU is SacreBLEU's, cased, tokenization 13a; its whole signature is in each record. "
             "The paper reports the best validation SacreBLEU, on WMT-14.",
-            f"ρ = {RHO_ADAM:g} in S2-SAM and SAM. Initial weights are depth-scaled (Zhang, Titov and "
-            "Sennrich 2019): from Xavier's the dense network stays on a plateau on Multi30k "
+            f"ρ = {RHO_ADAM:g} in S2-SAM and SAM. Initial weights are depth-scaled (Zhang, Titov "
+            "and Sennrich 2019): from Xavier's the dense network stays on a plateau on Multi30k "
             "(`ablation-translation-init`).",
         ),
         alternatives=(
