@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paper_repro.optim.base import radius_over_norm
+from paper_repro.optim.base import moved, radius_over_norm
 
 __all__ = ["ascend", "copies", "displaced", "global_dot"]
 
@@ -36,6 +36,7 @@ def displaced(parameters: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         if saved:
             with torch.no_grad():
                 torch._foreach_copy_(list(parameters), saved)
+        moved()
 
 
 @torch.no_grad()

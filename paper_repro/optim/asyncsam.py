@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from paper_repro.optim import OPTIMIZERS
-from paper_repro.optim.ascent import ascend, displaced
+from paper_repro.optim.ascent import ascend, copies, displaced
 from paper_repro.optim.base import Perturbing, global_norm
 from paper_repro.optim.batchnorm import still_batch_norm
 from paper_repro.optim.closure import given
@@ -70,16 +70,15 @@ class AsyncSAM(Perturbing):
         old = {p: s["ascent"] for p in live if "ascent" in (s := self.state.get(p, {}))}
         for state in self.state.values():
             state.pop("ascent", None)
-        # The tensors themselves: the second pass makes gradients of its own.
-        fresh = {p: cast(Tensor, p.grad) for p in live}
+        # Copies: the second pass may write into the gradients (zeroed in place, a bucket's view),
+        # and so may the base optimizer.
+        fresh = dict(zip(live, copies([cast(Tensor, p.grad) for p in live]), strict=True))
         if old:
             moving = list(old)
             with displaced(moving), still_batch_norm(self.model):
                 ascend(self.param_groups, old, global_norm(list(old.values())))
                 old.clear()
                 self._run(closure)
-        elif active:
-            fresh = {p: g.clone() for p, g in fresh.items()}  # the base may write over them
         self.base.step()
         # Only after the base's first step: Adam takes any earlier state for its own.
         for p, g in fresh.items():

@@ -30,6 +30,7 @@ __all__ = [
     "evaluating",
     "exact",
     "global_norm",
+    "moved",
     "radius_over_norm",
     "unwrapped",
 ]
@@ -186,13 +187,24 @@ class Perturbing(Optimizer):
         """Take what :meth:`extra_state` gave."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The shared groups and state, and the wrapper's :meth:`extra_state` if it has any."""
+        """The shared groups and state, and the wrapper's :meth:`extra_state` if it has any.
+
+        With what a base optimizer that has a ``state_dict`` of its own keeps there beside them.
+        """
+        state = super().state_dict()
+        if type(self.base).state_dict is not Optimizer.state_dict:
+            state.update(self.base.state_dict())
         extra = self.extra_state()
-        return {**super().state_dict(), **({"extra": extra} if extra else {})}
+        return {**state, **({"extra": extra} if extra else {})}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from :meth:`state_dict`."""
         super().load_state_dict(state_dict)
+        if type(self.base).load_state_dict is not Optimizer.load_state_dict:
+            # It knows more of its state, such as which may not be cast to the parameters' type.
+            own = {name: value for name, value in state_dict.items() if name != "extra"}
+            self.base.load_state_dict(own)
+            self.param_groups, self.state = self.base.param_groups, self.base.state
         if "extra" in state_dict:
             self.load_extra_state(state_dict["extra"])
 
@@ -232,6 +244,7 @@ class Perturbing(Optimizer):
         yield
 
     def _run(self, closure: Callable[[], Any]) -> Any:
+        moved()
         with torch.enable_grad():
             return closure()
 
@@ -241,6 +254,15 @@ class Perturbing(Optimizer):
         if any(p.grad.is_sparse for p in live):  # type: ignore[union-attr]
             raise UserError(f"{type(self).__name__} does not support sparse gradient tensors")
         return live
+
+
+def moved() -> None:
+    """Tell autocast that parameters were moved in place.
+
+    An autocast region around more than one forward pass casts each weight once and keeps the cast:
+    the passes after a move would else see the weights before it.
+    """
+    torch.clear_autocast_cache()
 
 
 def unwrapped(optimizer: Any) -> Any:

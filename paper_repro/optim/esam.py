@@ -13,7 +13,7 @@ from paper_repro.errors import UserError
 from paper_repro.generators import go_on
 from paper_repro.optim import OPTIMIZERS
 from paper_repro.optim.ascent import ascend, displaced
-from paper_repro.optim.base import Perturbing, global_norm
+from paper_repro.optim.base import Perturbing, global_norm, moved
 from paper_repro.optim.batchnorm import still_batch_norm
 from paper_repro.optim.closure import needed
 from paper_repro.optim.plain import PlainSGD
@@ -95,6 +95,7 @@ class ESAM(Perturbing):
             directions = {p: cast(Tensor, p.grad) for p in drawn}
             with displaced(drawn), still_batch_norm(self.model):
                 ascend(self.param_groups, directions, self.beta * norm)
+                moved()
                 subset = None
                 if self.gamma < 1:
                     before = batch.sample_losses(batch.outputs)

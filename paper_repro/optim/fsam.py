@@ -103,8 +103,8 @@ class FSAM(Perturbing):
             directions.update(zip(known, noise, strict=True))
             torch._foreach_mul_(averages, self.lam)
             torch._foreach_add_(averages, gradients, alpha=1 - self.lam)
-        # The gradients themselves: the second pass makes others.
-        return directions, {p: directions[p] for p in new}
+        # Copies: the second pass may write into the gradients (zeroed in place, a bucket's view).
+        return directions, dict(zip(new, copies([directions[p] for p in new]), strict=True))
 
 
 def reference(

@@ -36,7 +36,8 @@ class LookSAM(Perturbing):
     inner product are over all parameters together, as in the paper (some implementations take
     them per tensor); the layer-wise scaling of Look-LayerSAM is not included.
 
-    The closure is called twice at t = 0, k, 2k, ... and once in between, batch-norm statistics
+    The closure is called twice at t = 0, k, 2k, ... (and at the first step with ρ > 0, where there
+    is no g_v yet) and once in between, batch-norm statistics
     move only in the first call. g_v lies in ``state[p]["g_v"]``, so a sparse method zeroes what it
     drops there too. A parameter that had no gradient at the last look is stepped with g alone.
 
@@ -81,7 +82,9 @@ class LookSAM(Perturbing):
         loss = self._run(closure)
         orthogonal: dict[Tensor, Tensor] = {}
         if any(group["rho"] for group in self.param_groups):
-            if self.steps % self.k == 0:
+            # Also at its first perturbed step, if ρ was 0 until then.
+            looked = any("g_v" in state for state in self.state.values())
+            if self.steps % self.k == 0 or not looked:
                 orthogonal = self._look(closure)
             else:
                 self._reuse()

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from paper_repro.errors import UserError
 from paper_repro.optim import OPTIMIZERS
-from paper_repro.optim.base import Perturbing, global_norm, radius_over_norm
+from paper_repro.optim.base import Perturbing, global_norm, moved, radius_over_norm
 
 __all__ = ["MSAM", "reference"]
 
@@ -99,6 +99,8 @@ class MSAM(Perturbing):
         loss = None if closure is None else self._run(closure)
         for parameters, epsilon in self._perturbations():
             torch._foreach_sub_(parameters, epsilon)
+        for group in self.param_groups:  # at w now, also if the base fails
+            group["ascent"] = None
         self.base.step()
         moving = [self._moving(group) for group in self.param_groups]
         norm = global_norm([v for _, velocity in moving for v in velocity])
@@ -109,6 +111,7 @@ class MSAM(Perturbing):
             )
         for parameters, epsilon in self._perturbations():
             torch._foreach_add_(parameters, epsilon)
+        moved()
         return loss
 
     @property
@@ -143,6 +146,7 @@ class MSAM(Perturbing):
         for parameters, epsilon in self._perturbations():
             self._held.update({p: p.clone() for p in parameters})
             torch._foreach_sub_(parameters, epsilon)
+        moved()
         for group in self.param_groups:
             group["train_mode"] = False
 
@@ -155,6 +159,7 @@ class MSAM(Perturbing):
             for p, e in zip(parameters, epsilon, strict=True):
                 u = self._held.get(p)
                 p.copy_(p + e if u is None else torch.where(u - e == p, u, p + e))
+        moved()
         self._held = {}
         for group in self.param_groups:
             group["train_mode"] = True

@@ -12,7 +12,13 @@ from torch.optim import Optimizer
 from paper_repro.errors import UserError
 from paper_repro.optim import OPTIMIZERS
 from paper_repro.optim.ascent import copies
-from paper_repro.optim.base import GradientMasks, Perturbing, global_norm, radius_over_norm
+from paper_repro.optim.base import (
+    GradientMasks,
+    Perturbing,
+    global_norm,
+    moved,
+    radius_over_norm,
+)
 
 __all__ = ["Released", "reference"]
 
@@ -117,8 +123,14 @@ class Released(Perturbing):
             )
         fresh = self._freeze() if self.frozen_bias and not self.started else {}
         self.started = True
-        self._climb()
-        loss = self._gradient(closure)
+        climbed = self._climb()
+        try:
+            loss = self._gradient(closure)
+        except BaseException:
+            if climbed:
+                torch._foreach_sub_(climbed, [self.state[p].pop("epsilon") for p in climbed])
+                moved()
+            raise
         live = self._live()
         kept = self._kept(fresh)
         points = copies(live) if self.adaptive else [None] * len(live)
@@ -126,9 +138,9 @@ class Released(Perturbing):
         previous = dict(zip(live, zip(dense, points, strict=True), strict=True))
         if not self.dense_perturbation:
             _apply(kept, {p: g for p, (g, _) in previous.items()})
-        moved = [p for p in live if "epsilon" in self.state.get(p, {})]
-        if moved:
-            torch._foreach_sub_(moved, [self.state[p]["epsilon"] for p in moved])
+        away = [p for p in live if "epsilon" in self.state.get(p, {})]
+        if away:
+            torch._foreach_sub_(away, [self.state[p]["epsilon"] for p in away])
         if not self.mask_after_step:
             _apply(kept, {p: cast(Tensor, p.grad) for p in live})
         self.base.step()
@@ -144,8 +156,11 @@ class Released(Perturbing):
         self._finish(kept)
         return loss
 
-    def _climb(self) -> None:
-        """u = w + ε for the parameters that have a gradient tensor, whatever is in it."""
+    def _climb(self) -> list[Tensor]:
+        """u = w + ε for the parameters that have a gradient tensor, whatever is in it.
+
+        Returns those that were moved.
+        """
         moving = [
             p
             for group in self.param_groups
@@ -174,6 +189,7 @@ class Released(Perturbing):
             torch._foreach_add_(here, epsilon)
             for p, e in zip(here, epsilon, strict=True):
                 self.state[p]["epsilon"] = e
+        return moving
 
     def _gradient(self, closure: Callable[[], Any]) -> Any:
         """Run the closure, the masks letting dense gradients pass if a switch asks for them."""

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from paper_repro.errors import UserError
 from paper_repro.optim import OPTIMIZERS
-from paper_repro.optim.base import Perturbing, copy_all, global_norm, radius_over_norm
+from paper_repro.optim.base import Perturbing, copy_all, global_norm, moved, radius_over_norm
 from paper_repro.optim.plain import PlainSGD
 
 __all__ = ["S2SAM", "reference"]
@@ -108,10 +108,10 @@ class S2SAM(Perturbing):
 
     def _perturb(self, epsilon: list[tuple[list[Tensor], list[Tensor]]]) -> None:
         """Keep w in the twins and move the parameters to w + ε; those without ε lose their twin."""
-        moved = {p for moving, _ in epsilon for p in moving}
+        perturbed = {p for moving, _ in epsilon for p in moving}
         for group in self.param_groups:
             for p in group["params"]:
-                if p not in moved and p in self.state:
+                if p not in perturbed and p in self.state:
                     self.state[p].pop("twin", None)
         for moving, steps in epsilon:
             for p in moving:
@@ -120,6 +120,7 @@ class S2SAM(Perturbing):
                     self.state[p]["twin"] = torch.empty_like(p)
             copy_all([self.state[p]["twin"] for p in moving], moving)
             torch._foreach_add_(moving, steps)
+        moved()
 
     @torch.no_grad()
     def _swap(self, groups: list[dict[str, Any]]) -> None:
@@ -131,6 +132,7 @@ class S2SAM(Perturbing):
                     held = p.clone()
                     p.copy_(twin)
                     twin.copy_(held)
+        moved()
 
     def eval(self) -> None:
         """Put the parameters at w, exactly; u is kept. Twice is as good as once.

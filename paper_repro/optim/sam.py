@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from paper_repro.errors import UserError
 from paper_repro.optim import OPTIMIZERS
 from paper_repro.optim.ascent import copies
-from paper_repro.optim.base import Perturbing, global_norm, radius_over_norm
+from paper_repro.optim.base import Perturbing, global_norm, moved, radius_over_norm
 from paper_repro.optim.batchnorm import still_batch_norm
 from paper_repro.optim.plain import PlainSGD
 
@@ -65,8 +65,14 @@ class SAM(Perturbing):
     ) -> None:
         super().__init__(base, rho=rho, adaptive=adaptive)
         self.model = model
+        self._due = False  # a second step
         self._moved: list[Tensor] = []
         self._weights: list[Tensor] = []
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "_moved" not in state:  # loaded: a step half taken before is none of this state's
+            self._due, self._moved, self._weights = False, [], []
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -75,8 +81,8 @@ class SAM(Perturbing):
         Raises:
             UserError: without a closure, unless :meth:`first_step` was called before.
         """
-        if closure is None and self._moved:
-            self.second_step()
+        if closure is None and self._due:
+            self._second()
             return None
         if closure is None:
             raise UserError(
@@ -87,9 +93,13 @@ class SAM(Perturbing):
         loss = self._run(closure)
         if any(group["rho"] for group in self.param_groups):
             self._ascend(self._norm())
-            with still_batch_norm(self.model):
-                self._run(closure)
-        self.second_step()
+            try:
+                with still_batch_norm(self.model):
+                    self._run(closure)
+            except BaseException:
+                self._return()
+                raise
+        self._second()
         return loss
 
     @torch.no_grad()
@@ -123,6 +133,7 @@ class SAM(Perturbing):
 
     def _hold(self) -> None:
         """Remember w: a second step is due."""
+        self._due = True
         self._moved = self._live()
         self._weights = copies(self._moved)
 
@@ -137,21 +148,33 @@ class SAM(Perturbing):
             if group["adaptive"]:
                 torch._foreach_mul_(step, torch._foreach_mul(moving, moving))
             torch._foreach_add_(moving, step)
+        moved()
 
-    @torch.no_grad()
     def second_step(self, zero_grad: bool = False) -> None:
-        """Return to w, exactly, and let the base optimizer step with the gradients at w + ε."""
-        self._return()
-        self.base.step()
+        """Return to w, exactly, and let the base optimizer step with the gradients at w + ε.
+
+        The same as ``step()``, with whatever is attached to that.
+
+        Raises:
+            UserError: :meth:`first_step` was not called before.
+        """
+        if not self._due:
+            raise UserError("SAM.second_step() needs a first_step() before it")
+        self.step()
         if zero_grad:
             self.zero_grad()
+
+    def _second(self) -> None:
+        self._return()
+        self.base.step()
 
     @torch.no_grad()
     def _return(self) -> None:
         """Go back to w, exactly, if a second step is due or was skipped."""
         if self._moved:
             torch._foreach_copy_(self._moved, self._weights)
-        self._moved, self._weights = [], []
+            moved()
+        self._due, self._moved, self._weights = False, [], []
 
     def eval(self) -> None:
         """Return to w, exactly, and give up a second step that is due.
@@ -173,16 +196,18 @@ class SAM(Perturbing):
     @contextlib.contextmanager
     def unperturbed(self) -> Iterator[None]:
         """Parameters at w, to be edited; between the two passes u = w + ε again on leaving."""
-        moved, old = self._moved, self._weights
-        points = [p.detach().clone() for p in moved]
+        due, perturbed, old = self._due, self._moved, self._weights
+        points = [p.detach().clone() for p in perturbed]
         self._return()
         try:
             yield
         finally:
             with torch.no_grad():
-                self._moved, self._weights = moved, [p.detach().clone() for p in moved]
-                for p, u, w in zip(moved, points, old, strict=True):
+                self._due, self._moved = due, perturbed
+                self._weights = [p.detach().clone() for p in perturbed]
+                for p, u, w in zip(perturbed, points, old, strict=True):
                     p.copy_(torch.where(p == w, u, p + (u - w)))
+                moved()
 
 
 def reference(

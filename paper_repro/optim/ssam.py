@@ -110,7 +110,9 @@ class SSAM(Perturbing):
             live = self._live()
             gradients = [cast(Tensor, p.grad) for p in live]
             norm = global_norm(gradients)
-            if live and self.steps % self.period == 0:
+            # Also at its first perturbed step, if ρ was 0 until then.
+            begun = any("perturbed" in self.state.get(p, {}) for p in live)
+            if live and (self.steps % self.period == 0 or not begun):
                 fresh = dict(zip(live, self._choose(live, gradients), strict=True))
             masks = [fresh[p] if p in fresh else self._mask(p) for p in live]
             directions = dict(zip(live, torch._foreach_mul(gradients, masks), strict=True))

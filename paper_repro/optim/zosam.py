@@ -13,7 +13,7 @@ from paper_repro.errors import UserError
 from paper_repro.generators import go_on
 from paper_repro.optim import OPTIMIZERS
 from paper_repro.optim.ascent import displaced
-from paper_repro.optim.base import Perturbing, global_norm, radius_over_norm
+from paper_repro.optim.base import Perturbing, global_norm, moved, radius_over_norm
 from paper_repro.optim.batchnorm import still_batch_norm
 from paper_repro.optim.closure import Closure, needed
 from paper_repro.optim.plain import PlainSGD
@@ -115,6 +115,7 @@ class ZOSAM(Perturbing):
                 for sign in (1, -1):
                     torch._foreach_copy_(moving, weights)
                     torch._foreach_add_(moving, gaussian(weights, seed), alpha=sign * self.delta)
+                    moved()
                     losses.append(batch.sample_losses().mean())
                 slopes.append((losses[0] - losses[1]) / (2 * self.delta * self.directions))
         torch._foreach_zero_(moving)
