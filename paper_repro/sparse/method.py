@@ -229,6 +229,7 @@ class SparseMethod(ABC):  # noqa: B024
         """
         if callable(mode := getattr(self.optimizer, "eval", None)):
             mode()
+        self.masks.settle()
         for name, weight in self.masks.weights.items():
             weight.mul_(self.masks[name])
         self.detach()

@@ -11,7 +11,7 @@ from networks import CLASSES, SIZE, batch, masks_for, resnet
 from paper_repro.engine import attach
 from paper_repro.errors import UserError
 from paper_repro.optim import MSAM, S2SAM, SAM, LookSAM, exact
-from paper_repro.sparse import METHODS, Masks, SparseMethod
+from paper_repro.sparse import METHODS, Masks, SparseMethod, export_weights, save_weights
 
 OPTIMIZERS = {
     "sgd": lambda base: base,
@@ -261,3 +261,34 @@ def _dense_gradients(net, images, labels):
     model = copy.deepcopy(net.model).double()
     torch.nn.functional.cross_entropy(model(images.double()), labels).backward()
     return {n: p.grad.float() for n, p in model.named_parameters() if n in net.layout.active}
+
+
+@pytest.mark.parametrize("name", ["sgd", "s2sam"])
+def test_what_is_exported_and_finalized_is_what_the_engine_trained(name, tmp_path):
+    masks = masks_for(resnet(), 0.1)
+    model, optimizer, method, net = pair(name, masks)[1]
+    for _ in range(3):
+        optimizer.zero_grad()
+        images, labels = batch()
+        torch.nn.functional.cross_entropy(net(images), labels).backward()
+        optimizer.step()
+    wanted = {
+        key: net.layout.unpack(exact(optimizer, net.flat), key).detach()
+        for key, _ in model.named_parameters()
+    }
+    before = {key: p.detach().clone() for key, p in resnet().named_parameters()}
+    assert any(not torch.equal(w, before[key]) for key, w in wanted.items())
+    exported = export_weights(model, optimizer)
+    save_weights(tmp_path / "weights.pt", model, optimizer)
+    saved = torch.load(tmp_path / "weights.pt", weights_only=True)
+    copied = copy.deepcopy(model)  # another model, which nothing trains elsewhere
+    torch.nn.init.zeros_(next(copied.parameters()))
+    assert not next(iter(export_weights(copied).values())).any()
+    final = dict(method.finalize().named_parameters())
+    for key, w in wanted.items():
+        for found in (exported[key], saved[key], final[key]):
+            assert torch.equal(found, w), key
+    # From here on the model is its own again.
+    with torch.no_grad():
+        next(model.parameters()).zero_()
+    assert not next(iter(export_weights(model).values())).any()
