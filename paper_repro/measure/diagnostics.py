@@ -36,7 +36,8 @@ def diagnose(
 
     S2-SAM's direction is the gradient that the last step left in ``p.grad`` (taken on another
     batch, and under S2-SAM at the perturbed weights); SAM's is this batch's gradient at w; the
-    random one is Gaussian over the active weights. Each is scaled to length ρ. The model, its
+    random one is Gaussian over the active weights. Each is scaled to length ρ. Where the network
+    drops units at random, all of it is measured with the same ones dropped. The model, its
     buffers and gradients, and every random state but ``generator``'s are left as they are.
 
     Args:
@@ -70,8 +71,12 @@ def diagnose(
         for p, f in zip(named.values(), factors, strict=True)
     ]
 
+    devices = [w.device for w in weights if w.device.type == "cuda"][:1]
+
     def loss(at: Sequence[Tensor]) -> Tensor:
-        outputs = functional_call(model, dict(zip(named, at, strict=True)), (inputs,))
+        # One function: dropout draws the same in every call, from the random state that it finds.
+        with torch.random.fork_rng(devices=devices):
+            outputs = functional_call(model, dict(zip(named, at, strict=True)), (inputs,))
         return loss_fn(outputs, targets)
 
     with undisturbed(model), torch.enable_grad():

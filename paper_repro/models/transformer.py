@@ -7,7 +7,6 @@ one embedding (section 3.4), which is never masked, hence nor is the output proj
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -258,16 +257,11 @@ class Transformer(nn.Module):
         return self.out(self.decoder_norm(x))[:, 0]
 
 
-@functools.lru_cache(maxsize=16)
-def _frequencies(width: int, device: torch.device) -> Tensor:
-    even = torch.arange(0, width, 2, device=device, dtype=torch.float32)
-    return torch.exp(even * (-math.log(10_000.0) / width))
-
-
 def _positions(first: int, count: int, width: int, device: torch.device) -> Tensor:
     """sin and cos of position / 10000^(2i/d), interleaved: [count, d] (section 3.5)."""
     at = torch.arange(first, first + count, device=device, dtype=torch.float32)
-    angles = at[:, None] * _frequencies(width, device)
+    even = torch.arange(0, width, 2, device=device, dtype=torch.float32)
+    angles = at[:, None] * torch.exp(even * (-math.log(10_000.0) / width))
     return torch.stack([angles.sin(), angles.cos()], -1).flatten(1)
 
 

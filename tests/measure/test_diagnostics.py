@@ -11,7 +11,7 @@ from paper_repro.experiment.profiles import profile
 from paper_repro.measure.diagnostics import churn, diagnose, largest_eigenvalue
 from paper_repro.measure.effective_perturbation import effective_perturbation
 from paper_repro.optim import OPTIMIZERS, S2SAM
-from paper_repro.sparse import Random
+from paper_repro.sparse import Masks, Random
 from paper_repro.train import Trainer
 
 
@@ -159,3 +159,16 @@ def test_an_optimizer_that_stands_at_w_is_measured_along_the_batchs_gradient() -
     found = measured["effective"]["bf16"]
     assert 0 < found["changed"] == pytest.approx(expected.overall.changed, abs=0.01)
     assert found["cosine"] == pytest.approx(expected.overall.cosine, abs=0.01)
+
+
+def test_dropout_is_the_same_throughout_a_measurement() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 64), nn.Tanh(), nn.Dropout(0.5), nn.Linear(64, 3)).double()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    batch = (torch.randn(20, 16).double(), torch.randint(3, (20,)))
+    nn.functional.cross_entropy(model(batch[0]), batch[1]).backward()
+    measured = diagnose(
+        model, optimizer, Masks(model, optimizer, {}), batch, torch.Generator(), rho=1e-9
+    )
+    for name in ("rise_s2sam", "rise_sam", "rise_random"):
+        assert abs(measured[name]) < 1e-7

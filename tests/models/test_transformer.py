@@ -214,3 +214,21 @@ def test_depth_scaled_weights_shorten_with_depth_and_join_an_attentions_projecti
     for attention in (ours.encoder[0].attention, ours.decoder[0].cross):
         parts = torch.cat([p.weight for p in (attention.query, attention.key, attention.value)])
         assert parts.abs().max().item() == pytest.approx(theirs.abs().max().item(), rel=1e-3)
+
+
+def test_an_exported_program_leaves_nothing_behind():
+    class Bare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = Transformer(11, **{**SHAPE, "width": 20})  # a width that no test has used
+
+        def forward(self, source, target):
+            return self.model(Teacher(source, target))
+
+    torch.manual_seed(0)
+    bare, data = Bare().eval(), batch()
+    program = torch.export.export(bare, (data.source, data.target))
+    assert type(bare(data.source, data.target)) is torch.Tensor
+    torch.testing.assert_close(
+        program.module()(data.source, data.target), bare(data.source, data.target)
+    )
