@@ -92,7 +92,6 @@ def parser() -> argparse.ArgumentParser:
     run = commands.add_parser(
         "run",
         parents=[folders, sized, training],
-        formatter_class=_Defaults,
         help="train one run",
         description="Train one run and write its record; go on with it if it was stopped.",
         epilog="Example: paper_repro run --method rigl --sparsity 0.9 --optimizer s2sam "
@@ -143,11 +142,12 @@ def parser() -> argparse.ArgumentParser:
     many = commands.add_parser(
         "sweep",
         parents=[folders, sized, training],
-        formatter_class=_Defaults,
         help="train what a table is missing",
         description="Train the runs of a table that have no record yet, several at once.",
     )
-    many.add_argument("table", help="its name; `paper_repro status` lists them")
+    many.add_argument(
+        "table", help="such as table1; an unknown one is answered with all"
+    )
     many.add_argument("--methods", nargs="+", default=[], help="only these")
     many.add_argument("--optimizers", nargs="+", default=[], help="only these")
     many.add_argument("--sparsities", nargs="+", type=float, default=[], help="only these")
@@ -158,22 +158,24 @@ def parser() -> argparse.ArgumentParser:
     show = commands.add_parser(
         "table",
         parents=[folders, sized],
-        formatter_class=_Defaults,
         help="render a table",
         description="Render a table from the records: Markdown (shown too), LaTeX and CSV.",
     )
-    show.add_argument("table", help="its name; `paper_repro status` lists them")
+    show.add_argument(
+        "table", help="such as table1; an unknown one is answered with all"
+    )
     show.add_argument("--seeds", nargs="+", type=int, help="not the profile's")
 
     commands.add_parser(
         "status",
         parents=[folders],
-        formatter_class=_Defaults,
         help="what is there",
         description="Show which records are there, which runs are under way, and what failed.",
     )
     measure.add_command(commands, folders, sized)
     add_commands(commands, folders, sized, training)
+    for command in commands.choices.values():
+        command.formatter_class = _Defaults
     return top
 
 

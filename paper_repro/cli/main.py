@@ -99,6 +99,8 @@ def _show_table(options: argparse.Namespace) -> int:
     from tables import render
 
     size, table, place = profile(options.profile), _table(options), place_of(options)
+    if not place.results.is_dir():
+        raise UserError(f"there is no folder of records {place.results}")
     folder = place.results / size.name / "tables"
     paths = render.write(table, place.records, size, folder)
     print(paths[0].read_text(encoding="utf-8"))

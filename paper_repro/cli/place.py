@@ -36,14 +36,18 @@ def place_of(options: argparse.Namespace, elsewhere: bool = False) -> Workplace:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise UserError(f"the folder {folder} cannot be made: {error.strerror}") from error
+    device = options.device if elsewhere else usable_device(getattr(options, "device", "cpu"))
+    graph = getattr(options, "graph", False)
+    if graph and device == "cpu":
+        raise UserError("--graph replays steps on a GPU, and this trains on the CPU")
     return Workplace(
         data=data,
         runs=options.runs,
         results=options.results,
-        device=options.device if elsewhere else usable_device(getattr(options, "device", "cpu")),
+        device=device,
         compile=getattr(options, "compile", False),
         diagnostics=getattr(options, "diagnostics", False),
-        graph=getattr(options, "graph", False),
+        graph=graph,
         engine=_engine(getattr(options, "engine", "auto")),
         workers=_workers(getattr(options, "workers", None)),
         skip_broken=getattr(options, "skip_broken", False),

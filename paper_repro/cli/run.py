@@ -46,6 +46,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _run_together(config: RunConfig, place: Workplace, ranks: Ranks) -> int:
     print(f"{config}\nfingerprint {config.fingerprint}, record {place.records.path(config)}")
+    if float(config.optimizer.get("rho", 0.0)) < 0:
+        print("ρ < 0 is a control, down the previous gradient: no sharpness-aware minimization.")
     if ranks.first(lambda: place.records.done(config)):
         print("It has a record already and is not trained again.")
         record = execute(config, place)

@@ -121,3 +121,9 @@ def test_help_says_what_there_is(capsys):
     shown = capsys.readouterr().out
     assert "rigl" in shown and "s2sam" in shown and "[0, 1)" in shown and "Example:" in shown
     assert "==SUPPRESS==" not in shown and "(default: None)" not in shown
+
+
+@pytest.mark.parametrize("command", ["run", "sweep", "table", "measure", "campaign", "export"])
+def test_every_commands_help_shows_its_defaults(command, capsys):
+    assert status_of(command, "--help") == 0
+    assert "(default: results)" in " ".join(capsys.readouterr().out.split())

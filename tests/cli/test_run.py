@@ -134,3 +134,14 @@ def test_a_sparsity_is_reached_by_as_many_rounds_as_the_ratio_takes():
 def test_no_sparsity_at_all_is_dense_training():
     assert config_of("run", "--method", "lt", "--sparsity", "0").method.name == "dense"
     assert config_of("run").method.name == "dense"
+
+
+def test_what_a_negative_radius_is_is_said(capsys):
+    options = ("run", "--method", "dense", "--epochs", "1", "--option", "rho=-0.05")
+    assert status_of(*options, "--train-size", "64") == 0
+    assert "ρ < 0 is a control" in capsys.readouterr().out
+
+
+def test_graphs_are_refused_where_there_are_none(capsys):
+    assert status_of(*RIGL, "--graph", "--device", "cpu") == 2
+    assert "--graph replays steps on a GPU" in capsys.readouterr().err

@@ -67,6 +67,10 @@ def test_status_shows_the_rest_beside_a_damaged_record(capsys):
 
 
 def test_table_writes_three_files_and_shows_the_first(capsys):
+    assert status_of("table", "table1", "--seeds", "5", "5") == 2
+    assert "there is no folder of records results" in capsys.readouterr().err
+    assert not Path("results").exists()
+    Path("results").mkdir()
     assert status_of("table", "table1", "--seeds", "5", "5") == 0
     shown = capsys.readouterr().out
     folder = Path("results/smoke/tables")
