@@ -145,9 +145,7 @@ def parser() -> argparse.ArgumentParser:
         help="train what a table is missing",
         description="Train the runs of a table that have no record yet, several at once.",
     )
-    many.add_argument(
-        "table", help="such as table1; an unknown one is answered with all"
-    )
+    many.add_argument("table", help="such as table1; an unknown one is answered with all")
     many.add_argument("--methods", nargs="+", default=[], help="only these")
     many.add_argument("--optimizers", nargs="+", default=[], help="only these")
     many.add_argument("--sparsities", nargs="+", type=float, default=[], help="only these")
@@ -161,9 +159,7 @@ def parser() -> argparse.ArgumentParser:
         help="render a table",
         description="Render a table from the records: Markdown (shown too), LaTeX and CSV.",
     )
-    show.add_argument(
-        "table", help="such as table1; an unknown one is answered with all"
-    )
+    show.add_argument("table", help="such as table1; an unknown one is answered with all")
     show.add_argument("--seeds", nargs="+", type=int, help="not the profile's")
 
     commands.add_parser(

@@ -45,7 +45,7 @@ def add_commands(
         description="Train the missing records, those first that narrow the undecided claims most "
         "per core-hour, for a number of minutes; call it again to go on.",
     )
-    campaign.add_argument("--minutes", type=float, help="that it may take in all (needed, unless --dry-run)")
+    campaign.add_argument("--minutes", type=float, help="in all, unless --dry-run")
     campaign.add_argument(
         "--tables", nargs="+", default=[], metavar="NAME", help="only what these tables want"
     )
