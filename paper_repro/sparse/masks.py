@@ -213,7 +213,7 @@ class Masks:
     def replace(self, masks: Mapping[str, Tensor]) -> int:
         """Adopt new masks; returns the number of positions that changed.
 
-        What is dropped becomes exactly 0 in value, gradient and every optimizer buffer of the
+        What is dropped becomes exactly 0 in value, gradient and every floating-point optimizer buffer of the
         weight's shape (momentum, stored weights or gradients); what is grown was 0 there and
         starts from 0.
         """
@@ -239,7 +239,9 @@ class Masks:
                 weight.grad.mul_(factor)
             if self.optimizer is not None and weight in self.optimizer.state:
                 for buffer in self.optimizer.state[weight].values():
-                    if isinstance(buffer, Tensor) and buffer.shape == weight.shape:
+                    # A code of an 8-bit state stands for 0 where its map says, not at 0.
+                    like = isinstance(buffer, Tensor) and buffer.shape == weight.shape
+                    if like and buffer.is_floating_point():
                         buffer.mul_(factor)
 
     def counts(self) -> dict[str, int]:

@@ -6,7 +6,7 @@ import copy
 import pytest
 import torch
 from optimizer_cases import CASES, closures, make, momentum
-from toys import backward, batches, clones, equal, mlp, weights
+from toys import backward, batches, clones, equal, mlp, snapshot, train, weights
 
 from paper_repro.errors import UserError
 from paper_repro.optim import (
@@ -21,6 +21,7 @@ from paper_repro.optim import (
     LookSAM,
     Released,
     evaluating,
+    exact,
 )
 from paper_repro.sparse import Magnitude, RigL
 
@@ -246,6 +247,29 @@ def test_what_a_base_optimizer_saves_and_loads_by_itself_is_its_own(cls):
         resumed.step(closure)
     assert equal(clones(model), clones(resumed_model))
     assert resumed.base.count == optimizer.base.count == 6
+
+
+def test_such_a_base_optimizer_trains_under_masks_and_resumes():
+    def make_one():
+        model = mlp()
+        optimizer = S2SAM(Counting(model.parameters(), lr=0.1, momentum=0.9), rho=0.05)
+        method = RigL(model, optimizer, sparsity=0.5, total_steps=40, delta_t=3, alpha=0.6)
+        return model, optimizer, method
+
+    data = batches(20)
+    model, optimizer, method = make_one()
+    train(model, optimizer, data[:8])
+    saved = snapshot(model, optimizer)
+    resumed_model, resumed, resumed_method = make_one()
+    resumed_model.load_state_dict(saved[0])
+    resumed.load_state_dict(saved[1])
+    train(model, optimizer, data[8:])
+    train(resumed_model, resumed, data[8:])
+    assert equal(clones(model), clones(resumed_model))
+    assert method.updates == resumed_method.updates > 2
+    assert resumed.base.count == optimizer.base.count
+    for name, weight in method.masks.weights.items():
+        assert not exact(optimizer, weight)[~method.masks[name]].any()
 
 
 @pytest.mark.parametrize(
