@@ -213,9 +213,9 @@ class Masks:
     def replace(self, masks: Mapping[str, Tensor]) -> int:
         """Adopt new masks; returns the number of positions that changed.
 
-        What is dropped becomes exactly 0 in value, gradient and every floating-point optimizer buffer of the
-        weight's shape (momentum, stored weights or gradients); what is grown was 0 there and
-        starts from 0.
+        What is dropped becomes exactly 0 in value, gradient and every floating-point optimizer
+        buffer of the weight's shape (momentum, stored weights or gradients); what is grown was 0
+        there and starts from 0.
         """
         changed = torch.zeros((), dtype=torch.int64)
         for name, mask in masks.items():
