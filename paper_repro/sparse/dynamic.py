@@ -56,10 +56,15 @@ class DynamicMethod(SparseMethod):
         self.steps = 0
         self.updates = 0
         self.moved = 0
+        self._scales_itself = False
 
     def _attach(self) -> None:
         super()._attach()
         optimizer = self.optimizer
+        # A fused optimizer skips a GradScaler's step itself, which would be counted.
+        if getattr(optimizer, "_step_supports_amp_scaling", False):
+            optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+            self._scales_itself = True
         self._step_was_own = "step" in optimizer.__dict__  # a scheduler's, say
         self._original = self._inner = optimizer.step
         # Bound, because schedulers created later look for the function behind the method.
@@ -109,8 +114,9 @@ class DynamicMethod(SparseMethod):
 
     @torch.no_grad()
     def update(self, t: int) -> None:
-        """Choose and adopt new masks, the same on all replicas."""
-        self.moved += self.masks.replace(agreed(self.choose(t), "an update's masks"))
+        """Choose and adopt new masks, the same on all replicas; a frozen layer keeps its own."""
+        chosen = self._unfrozen(self.choose(t))
+        self.moved += self.masks.replace(agreed(chosen, "an update's masks"))
         self.updates += 1
 
     def gradient(self, name: str) -> Tensor:
@@ -124,7 +130,11 @@ class DynamicMethod(SparseMethod):
         Without it a position that an update drops and grows again keeps its value and momentum.
         It zeroes the gradients of all that is inactive: scores to grow by are taken before.
         """
-        self.moved += self.masks.replace(kept)
+        self.moved += self.masks.replace(self._unfrozen(kept))
+
+    def _unfrozen(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        weights = self.masks.weights
+        return {name: mask for name, mask in masks.items() if weights[name].requires_grad}
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -148,6 +158,9 @@ class DynamicMethod(SparseMethod):
         attached = self._passenger is not None
         super().detach()
         self.masks.open = False
+        if attached and self._scales_itself:
+            self.optimizer._step_supports_amp_scaling = True  # type: ignore[attr-defined]
+            self._scales_itself = False
         if attached and self._step_was_own:
             self.optimizer.step = self._original  # type: ignore[method-assign]
         elif attached:

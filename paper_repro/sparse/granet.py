@@ -123,7 +123,7 @@ class GraNet(DynamicMethod):
         return Plan(tuple(stages), estimated=True)
 
     def due(self, t: int) -> bool:
-        return t > 0 and t % self.delta_t == 0
+        return 0 < t < self.total_steps and t % self.delta_t == 0
 
     def total(self, t: int) -> int:
         """Active weights of the masked layers after the update at step t."""

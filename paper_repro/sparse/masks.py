@@ -95,10 +95,12 @@ class Masks:
 
     A hook multiplies each gradient by its mask the moment autograd has accumulated it: before
     clipping, before any optimizer, in every extra backward pass of a sharpness-aware optimizer,
-    and before replicas exchange gradients. So a pruned weight receives no gradient, no momentum,
-    no weight decay (its value is 0) and no perturbation, and the forward pass is truly sparse. An
-    optimizer that mixes a matrix's entries, as Muon does, would move it all the same: after each
-    of its steps the masks are put on weights and state again, and after the first step of any.
+    and before replicas exchange gradients. One that is changed or set afterwards (noise,
+    centralization, ``autograd.grad``) is masked again when the optimizer's step begins. So a pruned
+    weight receives no gradient, no momentum, no weight decay (its value is 0) and no perturbation,
+    and the forward pass is truly sparse. An optimizer that mixes a matrix's entries, as Muon does,
+    would move it all the same: after each of its steps the masks are put on weights and state
+    again, and after the first step of any.
 
     Until the first gradient arrives, the weights as they were found are kept: masks that come in
     that time, with a checkpoint, are put on those, and not on what the first masks left.
@@ -142,7 +144,7 @@ class Masks:
         self.apply()
 
     def _hook(self) -> None:
-        """Hooks on the weights, and one after the optimizer's step."""
+        """Hooks on the weights, and before and after the optimizer's step."""
         self._hooks = [
             weight.register_post_accumulate_grad_hook(_masking(self._factors[name], self._gate))
             for name, weight in self.weights.items()
@@ -161,6 +163,31 @@ class Masks:
             first = False
 
         self._hooks.append(self.optimizer.register_step_post_hook(enforce))
+
+        by_closure = False
+
+        def outer(_optimizer: Optimizer, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+            nonlocal by_closure
+            by_closure = any(a is not None for a in (*arguments[1:], *named.values()))
+            self._mask_gradients()
+
+        def within(*_: Any) -> None:  # a wrapper's step, which may have taken gradients itself
+            if by_closure:
+                self._mask_gradients()
+
+        self._hooks.append(self.optimizer.register_step_pre_hook(outer))
+        if inner is not self.optimizer:
+            self._hooks.append(inner.register_step_pre_hook(within))
+
+    @torch.no_grad()
+    def _mask_gradients(self) -> None:
+        """Once more, as they may have been changed since they arrived."""
+        if self.open or not self.held:
+            return
+        gradients = {name: weight.grad for name, weight in self.weights.items()}
+        live = {name: g for name, g in gradients.items() if g is not None}
+        if live:
+            torch._foreach_mul_(list(live.values()), [self._factors[name] for name in live])
 
     def __getstate__(self) -> dict[str, Any]:
         # Copies and pickles have hooks of their own, on the weights that are copied with them.
@@ -284,6 +311,8 @@ class Masks:
             if name in gate.found and gate.versions[name] == weight._version:
                 weight.copy_(gate.found[name]).mul_(factor)
                 gate.versions[name] = weight._version
+            elif self.held:  # trained under other masks; a checkpoint's weights may follow
+                weight.mul_(factor)
 
     @torch.no_grad()
     def withdraw(self) -> None:

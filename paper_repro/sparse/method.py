@@ -244,7 +244,13 @@ class SparseMethod(ABC):  # noqa: B024
             )
         weights = prunable(self.model)
         counts = layer_counts(self.model, sparsity, distribution)
-        return {name: k for name, k in counts.items() if k < weights[name].numel()}
+        masked = {name: k for name, k in counts.items() if k < weights[name].numel()}
+        if sparsity > 0 and not masked:
+            raise UserError(
+                f"no layer is left to be made {sparsity:.0%} sparse: the distribution "
+                f"{distribution}, or choose_layers, keeps all of them dense; uniform-all would not"
+            )
+        return masked
 
     def random_masks(self, counts: Mapping[str, int]) -> dict[str, Tensor]:
         """Exactly ``counts[name]`` active positions in each layer, uniformly at random."""
