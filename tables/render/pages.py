@@ -92,7 +92,18 @@ def _shown(
         known = _known(entry, paper) if published else ""
         return f"{shown} [published {known}]" if known else shown
     known_by = entry.published if paper and published else None
-    return text(summarise(entry, records, value), known_by, getattr(entry, "digits", 2))
+    return text(summarise(entry, records, value), known_by, _digits(entry))
+
+
+def _digits(entry: Entry) -> int:
+    """After the decimal point: a difference has its cells'."""
+    if isinstance(entry, Delta):
+        return _digits(entry.treatment)
+    if isinstance(entry, MeanDelta):
+        return max(map(_digits, entry.deltas), default=2)
+    if isinstance(entry, Interaction):
+        return _digits(entry.first)
+    return getattr(entry, "digits", 2)
 
 
 def _legend(table: Table, profile: Profile) -> list[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from paper_repro.experiment.measures import Measures
-from paper_repro.experiment.records import Records
+from paper_repro.experiment.records import Record, Records
 from tables.base import Table
 
 __all__ = ["state"]
@@ -41,6 +42,7 @@ def state(table: Table, records: Records) -> list[str]:
             f" {moved} of them went on in another environment than they began in; their records "
             "name all of them."
         )
+    said += _engines(there)
     threads = Counter(int(e["threads"]) for e in environments if e.get("threads"))
     if len(threads) > 1:
         shown = ", ".join(f"{n} ({count})" for n, count in sorted(threads.items()))
@@ -53,6 +55,27 @@ def state(table: Table, records: Records) -> list[str]:
         *([f"Trained on (runs): {machines}."] if where else []),
         *_measures(table, records),
     ]
+
+
+def _engines(there: Sequence[Record]) -> str:
+    """What computed the steps, where that is not one engine in the arithmetic asked for."""
+    environments = [(record.config, record.body["environment"]) for record in there]
+    how = Counter(
+        f"{e.get('engine', 'dense')}, {e.get('arithmetic', config.precision)}"
+        for config, e in environments
+    )
+    plain = all(
+        e.get("engine", "dense") != "sparse-bf16"
+        and e.get("arithmetic", config.precision) == config.precision
+        for config, e in environments
+    )
+    if len(how) < 2 and plain:
+        return ""
+    shown = "; ".join(f"{name} ({n})" for name, n in sorted(how.items()))
+    stored = any(e.get("engine") == "sparse-bf16" for _, e in environments)
+    return f" Engine and arithmetic (runs): {shown}." + (
+        " `sparse-bf16` stores activations in bfloat16." if stored else ""
+    )
 
 
 def _measures(table: Table, records: Records) -> list[str]:

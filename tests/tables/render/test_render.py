@@ -1,4 +1,6 @@
 import io
+import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ from workplaces import made_body
 
 from paper_repro.experiment.profiles import profile
 from paper_repro.experiment.records import Records
-from tables.base import Number, Row, Table
+from tables.base import Delta, Number, Row, Table
 from tables.render import csv, latex, markdown, text, write
 from tables.render.tidy import runs_csv
 from tables.stats import Summary
@@ -210,3 +212,31 @@ def test_runs_of_different_numbers_of_threads_are_said(records):
         records.write(config, "finished", {**body, "environment": where})
     page = markdown(TABLE, records, PAPER)
     assert "different numbers of processor threads (runs): 1 (3), 2 (1)" in page
+
+
+def test_engines_and_arithmetic_are_said_where_they_are_not_one_and_the_asked(records):
+    assert "Engine and arithmetic" not in markdown(TABLE, records, PAPER)
+    runs = [config for config in TABLE.runs() if records.get(config) is not None]
+
+    def computed(*engines, arithmetic="float32"):
+        for config, engine in zip(runs, engines, strict=True):
+            body = records.get(config).body
+            where = {**body["environment"], "engine": engine, "arithmetic": arithmetic}
+            records.write(config, records.get(config).status, {**body, "environment": where})
+        return markdown(TABLE, records, PAPER)
+
+    same = runs[0].precision
+    assert "Engine" not in computed(*["sparse"] * 5, arithmetic=same)
+    page = computed("dense", "sparse", "sparse", "dense", "dense", arithmetic=same)
+    assert f"Engine and arithmetic (runs): dense, {same} (3); sparse, {same} (2)." in page
+    page = computed(*["sparse-bf16"] * 5, arithmetic=same)
+    assert f"sparse-bf16, {same} (5). `sparse-bf16` stores activations in bfloat16." in page
+    assert "sparse, other (5)" in computed(*["sparse"] * 5, arithmetic="other")
+
+
+def test_a_difference_has_its_cells_digits(records):
+    fine = replace(BASE, digits=4), replace(OURS, digits=4)
+    rows = (Row(("a", "b"), (*fine, Delta(fine[1], fine[0]))),)
+    table = replace(TABLE, headers=("", "", "SGD", "S2-SAM", "Δ"), rows=rows)
+    row = next(line for line in markdown(table, records, PAPER).splitlines() if "| a" in line)
+    assert re.search(r"[+-]\d+\.\d{4} ", row), row
