@@ -311,7 +311,7 @@ class Masks:
             if name in gate.found and gate.versions[name] == weight._version:
                 weight.copy_(gate.found[name]).mul_(factor)
                 gate.versions[name] = weight._version
-            elif self.held:  # trained under other masks; a checkpoint's weights may follow
+            elif self.held and not gate.found:  # trained under others; a checkpoint's may follow
                 weight.mul_(factor)
 
     @torch.no_grad()

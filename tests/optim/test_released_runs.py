@@ -34,7 +34,8 @@ from paper_repro.train import Trainer
 def test_f_gradients_are_zero_when_masks_are_updated(wrap, after_step, zero):
     model = mlp()
     optimizer = wrap(model) if after_step is None else wrap(model, after_step=after_step)
-    method = MEST(model, optimizer, sparsity=0.5, total_steps=8, updates=2, gradient_weight=1.0)
+    often = {"total_steps": 8, "updates": 2, "distribution": "uniform-all"}
+    method = MEST(model, optimizer, sparsity=0.5, gradient_weight=1.0, **often)
     seen = []
     choose = method.choose
 

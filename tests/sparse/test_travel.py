@@ -204,7 +204,7 @@ def test_what_a_method_cannot_attach_to():
     assert equal(before, model.parameters())
     first = rigl(model, optimizer)
     with pytest.raises(UserError, match="RigL is attached to this optimizer already"):
-        Random(model, optimizer, sparsity=0.5)
+        Random(model, optimizer, sparsity=0.5, distribution="uniform-all")
     with pytest.raises(UserError, match="masked already"):
         Random(model, sgd(model), sparsity=0.5, distribution="erk")
     with pytest.raises(UserError, match="masked already"):
@@ -212,7 +212,7 @@ def test_what_a_method_cannot_attach_to():
     with pytest.raises(UserError, match="make the S2SAM first"):
         S2SAM(optimizer)
     first.detach()
-    Random(model, optimizer, sparsity=0.5)
+    Random(model, optimizer, sparsity=0.5, distribution="uniform-all")
     wrapped = S2SAM(sgd(mlp()))
     with pytest.raises(UserError, match="inside a S2SAM"):
         rigl(mlp(), wrapped.base)
