@@ -86,6 +86,11 @@ class Delta:
     baseline: Cell
     published: float | None = None
 
+    @property
+    def digits(self) -> int:
+        """After the decimal point: as many as its cells have."""
+        return self.treatment.digits
+
 
 @dataclass(frozen=True)
 class MeanDelta:
@@ -93,6 +98,11 @@ class MeanDelta:
 
     deltas: tuple[Delta, ...]
     published: float | None = None
+
+    @property
+    def digits(self) -> int:
+        """After the decimal point: as many as its differences have."""
+        return max((delta.digits for delta in self.deltas), default=2)
 
 
 @dataclass(frozen=True)
@@ -102,6 +112,11 @@ class Interaction:
     first: Delta
     second: Delta
     published: float | None = None
+
+    @property
+    def digits(self) -> int:
+        """After the decimal point: as many as its differences have."""
+        return self.first.digits
 
 
 @dataclass(frozen=True)
@@ -149,6 +164,7 @@ class Table:
         notes: what a reader must know to trust the numbers, one sentence or two each.
         value: what is read from a record.
         alternatives: other values to show in tables of their own below, by title.
+        incomparable: those of them that the published numbers are not of, in another unit say.
         baseline: what a :class:`Delta` is a difference to, in words.
         about: what is trained, in one line, where that is not what the profile says of itself.
     """
@@ -160,6 +176,7 @@ class Table:
     notes: tuple[str, ...] = ()
     value: Callable[[Record], float | None] = last_accuracy
     alternatives: tuple[tuple[str, Callable[[Record], float | None]], ...] = ()
+    incomparable: tuple[Callable[[Record], float | None], ...] = ()
     baseline: str = "SGD"
     about: str = ""
 

@@ -132,6 +132,7 @@ def rebuttal_translation(profile: Profile) -> Table:
             ("Last weights, not averaged", unaveraged_bleu),
             ("chrF instead of BLEU", last_chrf),
         ),
+        incomparable=(last_chrf,),
         baseline="Adam",
         about=trained(profile),
     )

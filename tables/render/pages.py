@@ -92,18 +92,7 @@ def _shown(
         known = _known(entry, paper) if published else ""
         return f"{shown} [published {known}]" if known else shown
     known_by = entry.published if paper and published else None
-    return text(summarise(entry, records, value), known_by, _digits(entry))
-
-
-def _digits(entry: Entry) -> int:
-    """After the decimal point: a difference has its cells'."""
-    if isinstance(entry, Delta):
-        return _digits(entry.treatment)
-    if isinstance(entry, MeanDelta):
-        return max(map(_digits, entry.deltas), default=2)
-    if isinstance(entry, Interaction):
-        return _digits(entry.first)
-    return getattr(entry, "digits", 2)
+    return text(summarise(entry, records, value), known_by, entry.digits)
 
 
 def _legend(table: Table, profile: Profile) -> list[str]:
@@ -144,7 +133,8 @@ def markdown(table: Table, records: Records, profile: Profile) -> str:
         parts.append(_WARNING.format(name=profile.name, about=about(table, profile)))
     parts.append(_grid_table(table, _grid(table, records, table.value, profile.evidence)))
     for title, value in differing(table, records):
-        parts += [f"## {title}", _grid_table(table, _grid(table, records, value, profile.evidence))]
+        paper = profile.evidence and value not in table.incomparable
+        parts += [f"## {title}", _grid_table(table, _grid(table, records, value, paper))]
     parts += ["## Notes", "\n".join(f"- {note}" for note in notes(table, records, profile))]
     return "\n\n".join(parts) + "\n"
 
@@ -204,11 +194,13 @@ def latex(table: Table, records: Records, profile: Profile) -> str:
 
 def _known(entry: Entry, paper: bool) -> str:
     """An entry's published number alone."""
-    published = None if isinstance(entry, Words) else entry.published
+    if isinstance(entry, Words):
+        return ""
+    published = entry.published
     if published is None or not (paper or isinstance(entry, Number)):
         return ""
     sign = "+" if isinstance(entry, Delta | MeanDelta | Interaction) else ""
-    return f"{published:{sign}.{getattr(entry, 'digits', 2)}f}"
+    return f"{published:{sign}.{entry.digits}f}"
 
 
 def csv(table: Table, records: Records, profile: Profile) -> str:
@@ -220,6 +212,7 @@ def csv(table: Table, records: Records, profile: Profile) -> str:
     width = len(table.rows[0].labels) if table.rows else 0
     lines: list[dict[str, object]] = []
     for value in (table.value, *(value for _, value in table.alternatives)):
+        paper = profile.evidence and value not in table.incomparable
         for row, header, entry in _entries(table, width):
             if isinstance(entry, Words):
                 lines.append(
@@ -262,7 +255,7 @@ def csv(table: Table, records: Records, profile: Profile) -> str:
                     "failed": summary.failed,
                     "diverged": summary.diverged,
                     "not_as_sparse_as_asked": summary.elsewhere,
-                    "published": entry.published if profile.evidence else None,
+                    "published": entry.published if paper else None,
                     "runs": " ".join(c.fingerprint for c in getattr(entry, "runs", ())),
                 }
             )
@@ -273,6 +266,10 @@ def csv(table: Table, records: Records, profile: Profile) -> str:
 
 def _own(entry: Entry) -> str | None:
     """The name of what an entry reads whatever the table's value is; None if it reads that."""
+    if isinstance(entry, MeanDelta):
+        return _own(entry.deltas[0]) if entry.deltas else None
+    if isinstance(entry, Interaction):
+        return _own(entry.first)
     cell = entry.treatment if isinstance(entry, Delta) else entry
     if not isinstance(cell, Cell):
         return None

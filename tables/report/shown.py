@@ -133,7 +133,7 @@ class _Show:
             said = f"{entry.value:.{entry.digits}f}"
             return Shown(said, entry.value, self._published(entry, True), note="Trains nothing.")
         summary = summarise(entry, self.records, self.value)
-        said = text(summary, None, getattr(entry, "digits", 2))
+        said = text(summary, None, entry.digits)
         return Shown(
             said,
             summary.mean,
@@ -143,11 +143,15 @@ class _Show:
         )
 
     def _published(self, entry: Entry, anyone: bool) -> str:
-        known = None if isinstance(entry, Words) else entry.published
+        if isinstance(entry, Words):
+            return ""
+        known = entry.published
         if known is None or not (anyone or self.profile.evidence):
             return ""
+        if self.value in self.table.incomparable:
+            return ""
         sign = "" if isinstance(entry, Cell | Number) else "+"
-        return f"{known:{sign}.{getattr(entry, 'digits', 2)}f}"
+        return f"{known:{sign}.{entry.digits}f}"
 
     def _runs(self, entry: Cell | Delta | MeanDelta | Interaction) -> Iterator[Run]:
         if isinstance(entry, Cell):

@@ -174,7 +174,8 @@ def test_a_step_in_two_halves_is_a_step_to_whatever_is_attached(how):
         assert not weight[~held.masks[name]].any()
 
 
-@pytest.mark.parametrize("case", CASES)
+# What becomes of the gradients is one of the options of the released code's optimizer.
+@pytest.mark.parametrize("case", [case for case in CASES if CASES[case][0] != "released"])
 def test_gradients_zeroed_in_place_are_as_good_as_none(case):
     class InPlace(Closure):
         def __call__(self, subset=None):
@@ -186,8 +187,6 @@ def test_gradients_zeroed_in_place_are_as_good_as_none(case):
             finally:
                 self.optimizer.zero_grad = kept
 
-    if CASES[case][0] == "released":
-        pytest.skip("what becomes of the gradients is one of its options")
     found = []
     for kind in (Closure, InPlace):
         model = mlp()

@@ -9,6 +9,8 @@ from workplaces import made_body
 
 from paper_repro.experiment.profiles import profile
 from paper_repro.experiment.records import Records
+from paper_repro.registry import Spec
+from tables import TABLES
 from tables.base import Delta, Number, Row, Table
 from tables.render import csv, latex, markdown, text, write
 from tables.render.tidy import runs_csv
@@ -240,3 +242,25 @@ def test_a_difference_has_its_cells_digits(records):
     table = replace(TABLE, headers=("", "", "SGD", "S2-SAM", "Δ"), rows=rows)
     row = next(line for line in markdown(table, records, PAPER).splitlines() if "| a" in line)
     assert re.search(r"[+-]\d+\.\d{4} ", row), row
+
+
+def test_a_number_in_another_unit_has_no_published_one_beside_it(records):
+    def chrf(record):
+        last = record.accuracy("last")
+        return None if last is None else 2 * last
+
+    other = replace(TABLE, alternatives=(("Doubled", chrf),), incomparable=(chrf,))
+    first, doubled = markdown(other, records, PAPER).split("## Doubled")
+    assert "[paper" in first and "[paper" not in doubled.split("## Notes")[0]
+    frame = pd.read_csv(io.StringIO(csv(other, records, PAPER)))
+    assert frame[frame["value"] == "chrf"]["published"].isna().all()
+    assert frame[frame["value"] != "chrf"]["published"].notna().any()
+    comparable = markdown(replace(other, incomparable=()), records, PAPER)
+    assert "[paper" in comparable.split("## Doubled")[1].split("## Notes")[0]
+
+
+def test_a_mean_of_differences_of_measures_names_the_measure(tmp_path):
+    table = TABLES.build(Spec("table5"), profile=PAPER)
+    frame = pd.read_csv(io.StringIO(csv(table, Records(tmp_path), PAPER)))
+    of_measures = frame[frame["optimizer"] == "mean Δ"]
+    assert set(of_measures["value"]) == {"corruptions"}
