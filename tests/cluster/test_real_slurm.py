@@ -175,7 +175,7 @@ def test_jobs_that_are_stopped_and_queued_again_end_as_if_they_had_not_been(slur
 
 def test_a_cancelled_job_is_told_and_the_next_sweep_goes_on_with_its_run(slurm, tmp_path):
     cluster, place = Cluster(slurm), workplace(tmp_path)
-    changes = [{"seed": seed, "epochs": 60} for seed in range(2)]
+    changes = [{"seed": seed, "epochs": 400} for seed in range(2)]  # or it ends before it is told
     config = tiny(**changes[0])
     with cluster.sweep(tmp_path, changes) as first:
         job = job_of(place, config, first)
