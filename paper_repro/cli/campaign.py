@@ -230,8 +230,9 @@ def _train(options: argparse.Namespace, campaign: Campaign, seconds: float) -> i
 
 def run_export(options: argparse.Namespace, place: Workplace) -> int:
     """Exit status 0."""
-    count = export_records(place.records, options.archive, options.profile, options.force)
-    print(f"{count} records written to {options.archive}")
+    count, taken = export_records(place.records, options.archive, options.profile, options.force)
+    beside = f" and {taken} measures" if taken else ""
+    print(f"{count} records{beside} written to {options.archive}")
     return 0
 
 

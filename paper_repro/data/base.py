@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from paper_repro.data.digest import digest
 from paper_repro.errors import UserError
 
 __all__ = ["Dataset", "Split", "check_prefix"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class Dataset:
         pad: zero pixels added at each border before the random crop.
         flip: whether mirroring an image keeps its label.
         spare: training images that are left out, where they were asked to be kept for testing.
+        own_order: whether its rows are in an order that other copies of the data do not have, so
+            that the same prefix there is of other images.
     """
 
     #: What it is trained for: the name of one of ``paper_repro.train.TASKS``.
@@ -55,6 +61,7 @@ class Dataset:
     pad: int
     flip: bool
     spare: Split | None = None
+    own_order: bool = False
 
     @property
     def channels(self) -> int:
@@ -64,6 +71,10 @@ class Dataset:
     def size(self) -> int:
         """Height and width of an image, in pixels."""
         return self.train.images.shape[1]
+
+    def digest(self) -> str:
+        """16 hex digits of the images trained on, their labels and their order."""
+        return digest(self.train.images.cpu().numpy(), self.train.labels.cpu().numpy())
 
     def to(self, device: torch.device | str) -> Dataset:
         spare = None if self.spare is None else self.spare.to(device)
@@ -78,6 +89,14 @@ class Dataset:
             UserError: if there are not that many, or the number is not positive.
         """
         check_prefix(self.name, train_size, len(self.train))
+        if self.own_order and train_size < len(self.train):
+            _log.warning(
+                "this copy of %s has its images in an order of its own: the first %d, which are "
+                "trained on, are others than in the committed records; a record names its data by "
+                "a digest",
+                self.name,
+                train_size,
+            )
         # A copy, so that the images left out do not stay in memory behind a view.
         kept = Split(self.train.images[:train_size].clone(), self.train.labels[:train_size].clone())
         left = self.train.images[train_size:], self.train.labels[train_size:]

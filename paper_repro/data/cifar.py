@@ -2,7 +2,8 @@
 
 A folder may hold them as parquet shards in the Hugging Face hub's schema, as its libraries cache
 them, or as the published pickles in torchvision's layout; where none of these is found torchvision
-downloads the pickles.
+downloads the pickles. Their images come in one order from all of these, that of the records, where
+a copy says enough to know it (:mod:`paper_repro.data.order`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from paper_repro.data import DATASETS, download, hub, parquet, pickles
+from paper_repro.data import DATASETS, download, hub, order, parquet, pickles
 from paper_repro.data.base import Dataset, Split
 from paper_repro.data.cache import cached, given_folder, user_cache
 from paper_repro.errors import UserError
@@ -36,6 +37,8 @@ class _Cifar:
     test_files: tuple[str, ...]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    ordered: str  # fingerprint of the training labels in the records' order
+    published: str | None  # likewise as published, where the records' order follows from that
 
     @property
     def repositories(self) -> tuple[str, ...]:
@@ -57,6 +60,8 @@ _CIFAR10 = _Cifar(
     test_files=("test_batch",),
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2470, 0.2435, 0.2616),
+    ordered="51a03819b919f982",
+    published=None,
 )
 _CIFAR100 = _Cifar(
     name="cifar100",
@@ -68,6 +73,8 @@ _CIFAR100 = _Cifar(
     test_files=("test",),
     mean=(0.5071, 0.4865, 0.4409),
     std=(0.2673, 0.2564, 0.2762),
+    ordered="61677be0fea68ab9",
+    published="6642a357bb1ec15c",
 )
 
 
@@ -146,12 +153,11 @@ def _read_parquet(kind: _Cifar, folder: Path, decoded: Path) -> Dataset | None:
         return arrays
 
     arrays = cached(kind.name, [*train, *test], decoded, decode)
-    return _dataset(
-        kind,
-        folder,
-        (arrays["train_images"], arrays["train_labels"]),
-        (arrays["test_images"], arrays["test_labels"]),
-    )
+    splits = [(arrays[f"{s}_images"], arrays[f"{s}_labels"]) for s in ("train", "test")]
+    # A hub's copy names no pictures, but may be in the order of the published ones.
+    if kind.published and order.fingerprint(splits[0][1]) == kind.published:
+        splits = [_arranged(images, labels, None) for images, labels in splits]
+    return _dataset(kind, folder, *splits)
 
 
 def _read_pickles(kind: _Cifar, folder: Path) -> Dataset | None:
@@ -164,15 +170,22 @@ def _read_pickles(kind: _Cifar, folder: Path) -> Dataset | None:
         if not folder.is_dir():
             return None
         raise UserError(f"{folder} lacks {', '.join(missing)}: the copy is incomplete")
-    return _dataset(
-        kind,
-        folder,
-        pickles.read(train, kind.key, _SIZE),
-        pickles.read(test, kind.key, _SIZE),
-    )
+    splits: list[Arrays] = []
+    for files in (train, test):
+        images, labels, names = pickles.read(files, kind.key, _SIZE)
+        if names is None:  # no published batch, and nothing says where its rows belong
+            splits.append((images, labels))
+        else:
+            splits.append(_arranged(images, labels, None if kind.published else names))
+    return _dataset(kind, folder, *splits)
 
 
 Arrays = tuple[np.ndarray, np.ndarray]
+
+
+def _arranged(images: np.ndarray, labels: np.ndarray, names: list[str] | None) -> Arrays:
+    rows = order.arranged(labels, names)
+    return images[rows], labels[rows]
 
 
 def _dataset(kind: _Cifar, folder: Path, train: Arrays, test: Arrays) -> Dataset:
@@ -197,4 +210,5 @@ def _dataset(kind: _Cifar, folder: Path, train: Arrays, test: Arrays) -> Dataset
         std=kind.std,
         pad=4,
         flip=True,
+        own_order=order.fingerprint(train[1]) != kind.ordered,
     )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from paper_repro.data.bpe import BOS, BPE, EOS, PAD
+from paper_repro.data.digest import digest
 from paper_repro.errors import UserError
 
 __all__ = ["PairDataset", "PairSplit", "Sentences", "Teacher"]
@@ -143,6 +144,11 @@ class PairDataset:
     beam: int = 5
     length_penalty: float = 0.6
     device: torch.device = _CPU
+
+    def digest(self) -> str:
+        """16 hex digits of the training pairs, as tokens, and their order."""
+        sides = self.train.source, self.train.target
+        return digest(*(t.numpy() for side in sides for t in (side.tokens, side.ends)))
 
     def to(self, device: torch.device | str) -> PairDataset:
         return replace(self, device=torch.device(device))

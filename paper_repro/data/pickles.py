@@ -33,7 +33,10 @@ class _Unpickler(pickle.Unpickler):
         return getattr(importlib.import_module(module), name)
 
 
-def read(files: Sequence[Path], label_key: str, size: int) -> tuple[np.ndarray, np.ndarray]:
+Batch = tuple[np.ndarray, np.ndarray, list[str] | None]
+
+
+def read(files: Sequence[Path], label_key: str, size: int) -> Batch:
     """Read batches.
 
     Args:
@@ -43,16 +46,18 @@ def read(files: Sequence[Path], label_key: str, size: int) -> tuple[np.ndarray, 
         size: height and width of the images.
 
     Returns:
-        images, uint8 [N, size, size, 3], and labels, int64 [N], in the files' order.
+        images, uint8 [N, size, size, 3], labels, int64 [N], in the files' order, and the names of
+        the pictures; None if a batch does not name them.
 
     Raises:
         UserError: naming the file, if it is damaged or holds something else.
     """
-    images, labels = zip(*(_batch(file, label_key, size) for file in files), strict=True)
-    return np.concatenate(images), np.concatenate(labels)
+    images, labels, names = zip(*(_batch(file, label_key, size) for file in files), strict=True)
+    named = None if None in names else [name for some in names for name in some]
+    return np.concatenate(images), np.concatenate(labels), named
 
 
-def _batch(file: Path, label_key: str, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _batch(file: Path, label_key: str, size: int) -> Batch:
     try:
         with open(file, "rb") as stream:
             batch = _Unpickler(stream, encoding="latin1").load()
@@ -61,7 +66,10 @@ def _batch(file: Path, label_key: str, size: int) -> tuple[np.ndarray, np.ndarra
         if planes.dtype != np.uint8:
             raise ValueError(f"its data are {planes.dtype}, not uint8")
         images = planes.reshape(len(labels), 3, size, size).transpose(0, 2, 3, 1)
+        names = batch.get("filenames")
+        if names is not None and len(names) != len(labels):
+            raise ValueError(f"it names {len(names)} of its {len(labels)} images")
     except Exception as error:  # unpickling damaged bytes can raise nearly anything
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{file} is damaged or is no batch of CIFAR images: {reason}") from error
-    return images, labels
+    return images, labels, None if names is None else [str(name) for name in names]

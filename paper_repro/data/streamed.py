@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from paper_repro.data.base import check_prefix
+from paper_repro.data.digest import digest
 from paper_repro.data.pictures import Pictures
 
 __all__ = ["StreamedDataset"]
@@ -67,6 +68,10 @@ class StreamedDataset:
         """``train``, ``test`` or ``spare``."""
         pictures: Pictures = getattr(self, name)
         return pictures
+
+    def digest(self) -> str:
+        """16 hex digits of the training labels and their order; the pictures are too many."""
+        return digest(np.asarray(self.train.labels))
 
     def to(self, device: torch.device | str) -> StreamedDataset:
         """The same data for training on another device."""

@@ -13,7 +13,7 @@ __all__ = ["Comparison", "compare", "workplace_like"]
 
 #: What a line of the curve holds that depends on the clock.
 _CLOCK = ("seconds", "diagnostics")
-_WHERE = ("commit", "tree", "torch", "python", "device", "threads", "engine", "arithmetic")
+_WHERE = ("commit", "tree", "torch", "python", "device", "threads", "engine", "arithmetic", "data")
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from paper_repro.errors import UserError
 from paper_repro.train.random_state import taken_on
 
-__all__ = ["places"]
+__all__ = ["check_data", "places"]
 
 
 def places(checkpoint: Mapping[str, Any], here: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -31,5 +32,27 @@ def places(checkpoint: Mapping[str, Any], here: Mapping[str, Any]) -> list[dict[
 
 
 def _place(environment: Mapping[str, Any]) -> dict[str, Any]:
-    # Why an engine was chosen is known where a run begins; later it is the one it began with.
-    return {k: v for k, v in environment.items() if k not in ("after_epoch", "engine_reason")}
+    # Why an engine was chosen is known where a run begins; later it is the one it began with. The
+    # data are the same in all places (:func:`check_data`), but older checkpoints do not say which.
+    left_out = ("after_epoch", "engine_reason", "data")
+    return {k: v for k, v in environment.items() if k not in left_out}
+
+
+def check_data(checkpoint: Mapping[str, Any], digest: str, folder: str) -> None:
+    """Refuse to go on with a run on other data than it began on.
+
+    Args:
+        checkpoint: that the run goes on from; empty if it begins.
+        digest: of the data at hand.
+        folder: of the run, for the message.
+
+    Raises:
+        UserError: the checkpoint says that it was trained on others.
+    """
+    for place in checkpoint.get("places") or []:
+        if place.get("data", digest) != digest:
+            raise UserError(
+                f"the run in {folder} began on other training data ({place['data']}) than are at "
+                f"hand ({digest}): give the copy that it began on, or delete the folder to train "
+                "it afresh"
+            )

@@ -15,7 +15,7 @@ from paper_repro.files import finite, write_json
 from paper_repro.measure import MEASURES
 from paper_repro.registry import Spec
 
-__all__ = ["Measured", "Measures", "read", "spec_id"]
+__all__ = ["Measured", "Measures", "parse", "read", "spec_id"]
 
 
 def spec_id(spec: Spec) -> str:
@@ -101,6 +101,10 @@ class Measures:
         )
         return measured
 
+    def paths(self) -> list[Path]:
+        """The files of all measures, sorted."""
+        return sorted(self.folder.glob("*/measures/*.json"))
+
 
 def read(path: Path) -> Measured:
     """The measure in a file.
@@ -108,8 +112,17 @@ def read(path: Path) -> Measured:
     Raises:
         UserError: it is damaged, or not the measure that its name says.
     """
+    return parse(path, path.read_bytes())
+
+
+def parse(path: Path, content: bytes) -> Measured:
+    """The measure of a file's content, validated.
+
+    Raises:
+        UserError: as :func:`read`.
+    """
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
+        body = json.loads(content)
         fingerprint, plain, values = (body.pop(k) for k in ("fingerprint", "measure", "values"))
         name = plain["name"]
         spec = MEASURES.spec(

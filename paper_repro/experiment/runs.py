@@ -19,7 +19,7 @@ from paper_repro import data as datasets
 from paper_repro.config import RunConfig
 from paper_repro.engine.build import best, library
 from paper_repro.errors import UserError
-from paper_repro.experiment.history import places
+from paper_repro.experiment.history import check_data, places
 from paper_repro.experiment.outcome import outcome
 from paper_repro.experiment.provenance import environment
 from paper_repro.experiment.records import Record
@@ -194,6 +194,8 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
     target = place.device if ranks.alone else "cpu"
     state = ranks.first(lambda: load_tensors(checkpoint, target) if checkpoint.exists() else None)
     found = state if isinstance(state, dict) else {}
+    digest = data.digest()
+    check_data(found, digest, str(folder))
     # A run goes on as it began, whatever is asked for now: replayed, compiled and plain steps
     # differ in rounding. On another kind of device it ends otherwise in any case.
     began = found if taken_on(found) == device.type else {}
@@ -215,6 +217,7 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
         **({"engine_reason": trainer.engine_reason} if trainer.engine_reason else {}),
         **({"instruction_set": best()} if trainer.net is not None else {}),
         "arithmetic": trainer.arithmetic,
+        "data": digest,
         **({} if ranks.alone else {"ranks": ranks.world}),
     }
     if state is not None:
@@ -231,11 +234,12 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
         while not trainer.finished:
             trainer.run_epoch()
             if ranks.leads:
-                save()
+                # The checkpoint last: what is killed before it does the epoch, and these, again.
                 lines = (json.dumps(finite(line)) for line in trainer.curve)
                 write_text(folder / "log.jsonl", "\n".join(lines) + "\n")
                 for name, text in trainer.task.files().items():
                     write_text(folder / name, text)
+                save()
             progress(config, trainer.epoch)
     except Diverged as error:
         status, reason = "diverged", str(error)

@@ -72,7 +72,7 @@ def check_body(status: str, body: Mapping[str, Any], epochs: int) -> None:
     where = _dictionary(body, "environment")
     _kind(where, "commit", (str, type(None)), needed=True)
     _kind(where, "dirty", (bool, type(None)), needed=True)
-    for name in ("device", "device_type", "torch", "python", "engine", "arithmetic"):
+    for name in ("device", "device_type", "torch", "python", "engine", "arithmetic", "data"):
         _kind(where, name, (str,))
     for name in ("threads", "cores"):
         if where.get(name) is not None:

@@ -241,7 +241,8 @@ class Translation(Task):
 
     def facts(self) -> dict[str, Any]:
         return {
-            "signatures": self._signatures,
+            # Of a run taken on after its last evaluation too: they do not depend on the sentences.
+            "signatures": self._signatures or score(["a"], ["a"]).signatures,
             "beam": self.data.beam,
             "length_penalty": self.data.length_penalty,
             "vocabulary": self.data.bpe.size,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from paper_repro.experiment.measures import Measures
@@ -42,7 +42,7 @@ def state(table: Table, records: Records) -> list[str]:
             f" {moved} of them went on in another environment than they began in; their records "
             "name all of them."
         )
-    said += _engines(there)
+    said += _engines(there) + _data(there)
     threads = Counter(int(e["threads"]) for e in environments if e.get("threads"))
     if len(threads) > 1:
         shown = ", ".join(f"{n} ({count})" for n, count in sorted(threads.items()))
@@ -75,6 +75,28 @@ def _engines(there: Sequence[Record]) -> str:
     stored = any(e.get("engine") == "sparse-bf16" for _, e in environments)
     return f" Engine and arithmetic (runs): {shown}." + (
         " `sparse-bf16` stores activations in bfloat16." if stored else ""
+    )
+
+
+def _data(there: Sequence[Record]) -> str:
+    """Whether runs that should have been trained on the same data were not, as far as they say."""
+    found: dict[tuple[object, ...], Counter[str]] = defaultdict(Counter)
+    for record in there:
+        digest = record.body["environment"].get("data")
+        if digest is not None:
+            config = record.config
+            found[config.dataset, config.train_size, config.label_noise][digest] += 1
+    mixed = [
+        f"{name}: {', '.join(f'{digest} ({n})' for digest, n in sorted(digests.items()))}"
+        for (name, *_), digests in found.items()
+        if len(digests) > 1
+    ]
+    if not mixed:
+        return ""
+    return (
+        " **They were not trained on the same examples**: copies of the data differ in their "
+        "order, and with it in the part that is trained on (digests, runs): "
+        f"{'; '.join(mixed)}."
     )
 
 

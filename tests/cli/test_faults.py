@@ -221,6 +221,22 @@ def test_a_checkpoint_that_cannot_be_is_refused(here, damage, sentence):
     assert str(path) in str(caught.value)
 
 
+def test_a_run_does_not_go_on_on_other_data(here):
+    place = Workplace(runs=here / "runs", results=here / "results", engine="dense")
+    config = tiny(epochs=2)
+    path = stopped(place, config)
+    whole = path.read_bytes()
+    state = load_tensors(path)
+    digest = state["places"][-1]["data"]
+    state["places"][-1]["data"] = "another"
+    save_tensors(path, state)
+    with pytest.raises(UserError, match=rf"began on other training data \(another\).*{digest}"):
+        execute(config, place)
+    path.write_bytes(whole)
+    record = execute(config, place)
+    assert record.body["environment"]["data"] == digest and "earlier" not in record.body
+
+
 def test_a_parent_whose_weights_are_not_finite_is_refused(here):
     place = Workplace(runs=here / "runs", results=here / "results")
     config = tiny(method=spec_reaching(0.5, 0.5))

@@ -10,8 +10,10 @@ import pytest
 
 from paper_repro.errors import UserError
 from paper_repro.experiment.archive import export_records, import_records
+from paper_repro.experiment.measures import Measures
 from paper_repro.experiment.profiles import profile
 from paper_repro.experiment.records import Records
+from paper_repro.measure import MEASURES
 from paper_repro.optim import OPTIMIZERS
 
 ENVIRONMENT = {"commit": None, "dirty": None}
@@ -30,6 +32,14 @@ def put(records, seed=0, accuracy=90.0, status="finished", name="smoke"):
         body["sparsity"] = {"masked_layers": 0.0, "overall": 0.0}
         body["accuracy"] = {"last": accuracy, "best": accuracy}
     return records.write(config(seed, name), status, body)
+
+
+SHARPNESS = MEASURES.spec("sharpness")
+
+
+def measure(records, seed=0, worst=1.5, name="smoke"):
+    body = {"environment": ENVIRONMENT, "weights": "ab" * 32}
+    return Measures(records.folder).write(config(seed, name), SHARPNESS, {"worst": worst}, body)
 
 
 def archive_of(path, *members):
@@ -66,7 +76,7 @@ def packed(there, tmp_path):
     put(there, 0)
     put(there, 1, name="cpu")
     put(there, 2, status="diverged")
-    assert export_records(there, tmp_path / "records.tar.gz") == 3
+    assert export_records(there, tmp_path / "records.tar.gz") == (3, 0)
     return tmp_path / "records.tar.gz"
 
 
@@ -85,13 +95,43 @@ def test_importing_twice_changes_nothing(packed, here):
     assert files(here.folder) == before
 
 
+def test_measures_travel_with_their_records(here, there, tmp_path):
+    for seed, name in enumerate(("smoke", "smoke", "cpu")):
+        put(there, seed, name=name)
+        measure(there, seed, name=name)
+    archive = tmp_path / "a.tar.gz"
+    assert export_records(there, archive, profile="smoke") == (2, 2)
+    assert export_records(there, archive) == (3, 3)
+    merged = import_records(archive, here)
+    assert len(merged.new) == 6 and files(here.folder) == files(there.folder)
+    assert len(import_records(archive, here).same) == 6
+    # Another value of the same measure stays, and so does one of a run that ended otherwise here.
+    measure(here, 0, worst=7.0)
+    put(here, 1, accuracy=12.0)
+    before = files(here.folder)
+    merged = import_records(archive, here)
+    own = Measures(here.folder)
+    names = [f"smoke/measures/{own.path(config(i), SHARPNESS).stem}" for i in (0, 1)]
+    assert sorted(merged.conflicting) == sorted([*names, f"smoke/{config(1).fingerprint}"])
+    assert files(here.folder) == before
+
+
+def test_a_damaged_measure_is_not_exported(there, tmp_path):
+    put(there)
+    measure(there)
+    Measures(there.folder).path(config(), SHARPNESS).write_text("{}")
+    with pytest.raises(UserError, match="not a measure of a run"):
+        export_records(there, tmp_path / "x.tar.gz")
+    assert not (tmp_path / "x.tar.gz").exists()
+
+
 def test_the_same_records_make_the_same_bytes(packed, there, tmp_path):
     export_records(there, tmp_path / "again.tar.gz")
     assert (tmp_path / "again.tar.gz").read_bytes() == packed.read_bytes()
 
 
 def test_one_profile_can_be_exported_alone(packed, there, here, tmp_path):
-    assert export_records(there, tmp_path / "cpu.tar.gz", profile="cpu") == 1
+    assert export_records(there, tmp_path / "cpu.tar.gz", profile="cpu") == (1, 0)
     assert len(import_records(tmp_path / "cpu.tar.gz", here).new) == 1
     assert [r.config.profile for r in here] == ["cpu"]
 
@@ -148,6 +188,9 @@ def evil(kind, there):
     away = put(there, 3, name="../../away")
     outside = there.path(away.config).read_bytes()
     stem = away.config.fingerprint
+    measure(there, 0)
+    path = Measures(there.folder).path(good.config, SHARPNESS)
+    measured, taken = f"smoke/measures/{path.name}", path.read_bytes()
     other = json.dumps({**json.loads(content), "fingerprint": "0" * 16}).encode()
     return {
         "parent folder": [(f"../{name}", content)],
@@ -163,6 +206,11 @@ def evil(kind, there):
         "no text": [(name, b"\xff\xfe\x00")],
         "deep": [(name, b"[" * 200_000)],
         "no config": [(name, b'{"status": "finished"}')],
+        "no measure": [
+            (f"smoke/measures/{good.config.fingerprint}.sharpness-01234567.json", b"{}")
+        ],
+        "another measure": [(measured.replace("sharpness", "spectrum"), taken)],
+        "a measure outside": [(f"../{measured}", taken)],
     }[kind]
 
 
@@ -182,6 +230,9 @@ def evil(kind, there):
         "no text",
         "deep",
         "no config",
+        "no measure",
+        "another measure",
+        "a measure outside",
     ],
 )
 def test_an_archive_with_anything_else_is_refused_whole(kind, there, here, tmp_path):

@@ -99,6 +99,27 @@ def test_the_published_set_is_scored_where_it_is(tmp_path):
     assert found["mean"] == pytest.approx(70.0)
 
 
+def test_beside_published_corruptions_clean_is_of_all_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_AT_ONCE", 15)
+    published = tmp_path / "CIFAR-10-C"
+    published.mkdir()
+    for name in TYPES:
+        np.save(published / f"{name}.npy", np.zeros((200, 8, 8, 3), np.uint8))
+    np.save(published / "labels.npy", np.zeros(200, int))
+    trained = made(root=tmp_path)
+    pixels, right = trained.images(torch.arange(40))
+    wrong = right.clone()
+    wrong[::2] = 1 - wrong[::2]  # half are taken for the other class: of a few rows more or fewer
+    wrong[1] = 1 - wrong[1]
+    trained = replace(
+        trained,
+        data=replace(trained.data, name="cifar10"),
+        images=lambda rows: (pixels[rows], wrong[rows]),
+    )
+    found = corruptions(trained, images=7, source="published")
+    assert found["clean"] == pytest.approx(100 * 19 / 40) and found["images"] == 7
+
+
 def test_published_pictures_of_more_classes_are_matched_by_the_classes_names(tmp_path):
     for name in TYPES:
         for s in SEVERITIES:

@@ -17,6 +17,7 @@ from paper_repro.data.bpe import PAD
 from paper_repro.data.parallel import from_texts
 from paper_repro.data.phrases import sentence
 from paper_repro.errors import UserError
+from paper_repro.experiment import runs
 from paper_repro.experiment.cost import Cost
 from paper_repro.experiment.runs import execute
 from paper_repro.measure.bleu import score
@@ -286,9 +287,41 @@ def test_a_run_leaves_a_record_with_its_signature_and_its_translations(tmp_path)
     assert body["environment"]["engine_reason"] == "it trains on images only"
     kept = place.folder(config) / "translations.tsv"
     assert len(kept.read_text().splitlines()) == 201
+    assert body["environment"]["data"] == load("phrases", train_size=60).digest()
     cost = Cost(place)
     dense, sparse = replace(config, method=METHODS.spec("dense")), config
     assert cost(dense) == cost(sparse) > 0  # no engine skips zeros here
+
+
+def test_a_run_killed_before_its_record_keeps_signature_log_and_translations(tmp_path, monkeypatch):
+    config = run("dense", "sgd", epochs=1, average=1, train_size=60, evaluate_every=1)
+    place = workplace(tmp_path)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "outcome", killed)
+    with pytest.raises(KeyboardInterrupt):
+        execute(config, place)
+    monkeypatch.undo()
+    folder = place.folder(config)
+    assert (folder / "checkpoint.pt").exists() and place.records.get(config) is None
+    body = execute(config, place).body  # nothing is left to train or to evaluate
+    assert body["task_facts"]["signatures"]["bleu"].startswith("nrefs:1|case:mixed")
+    assert len((folder / "translations.tsv").read_text().splitlines()) == 201
+    assert len((folder / "log.jsonl").read_text().splitlines()) == 1
+
+
+def test_the_checkpoint_is_written_after_all_else_of_its_epoch(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(runs, "write_text", lambda path, text: written.append(path.name))
+    save = runs.save_tensors
+    monkeypatch.setattr(runs, "save_tensors", lambda p, s: (written.append(p.name), save(p, s)))
+    execute(
+        run("dense", "sgd", epochs=1, average=1, train_size=60, evaluate_every=1),
+        workplace(tmp_path),
+    )
+    assert written[:3] == ["log.jsonl", "translations.tsv", "checkpoint.pt"]
 
 
 def test_in_bfloat16_the_average_is_scored_and_not_what_was_cast_before_it():

@@ -236,6 +236,23 @@ def test_engines_and_arithmetic_are_said_where_they_are_not_one_and_the_asked(re
     assert "sparse, other (5)" in computed(*["sparse"] * 5, arithmetic="other")
 
 
+def test_runs_on_other_examples_than_their_like_are_said(records):
+    runs = [config for config in TABLE.runs() if records.get(config) is not None]
+
+    def trained_on(*digests):
+        for config, digest in zip(runs, digests, strict=True):
+            body = records.get(config).body
+            where = {**body["environment"], "data": digest}
+            records.write(config, records.get(config).status, {**body, "environment": where})
+        return markdown(TABLE, records, PAPER)
+
+    assert "same examples" not in trained_on(*["a"] * 5)
+    assert "same examples" not in trained_on(None, "a", "a", "a", "a")  # an older record
+    page = trained_on("a", "a", "b", "a", "a")
+    assert "**They were not trained on the same examples**" in page
+    assert f"(digests, runs): {runs[0].dataset}: a (4), b (1)." in page
+
+
 def test_a_difference_has_its_cells_digits(records):
     fine = replace(BASE, digits=4), replace(OURS, digits=4)
     rows = (Row(("a", "b"), (*fine, Delta(fine[1], fine[0]))),)
