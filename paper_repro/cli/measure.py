@@ -63,6 +63,10 @@ def add_command(
     )
     one.add_argument("--data", type=Path, help="data folder, else PAPER_REPRO_DATA")
     one.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... or auto")
+    # No --workers as in training: a measure decodes what it needs in this process.
+    one.add_argument(
+        "--skip-broken", action="store_true", help="do without images that cannot be decoded"
+    )
     one.add_argument("--threads", type=int, help="instead of the profile's")
 
 

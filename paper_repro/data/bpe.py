@@ -35,6 +35,8 @@ class BPE:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         self.description = description
         self._tokenizer = Tokenizer.from_str(description)
+        # Text that reads "</s>" is text. Of the description this is no part.
+        self._tokenizer.encode_special_tokens = True
 
     @classmethod
     def train(cls, sentences: Iterable[str], size: int) -> BPE:
@@ -74,7 +76,10 @@ class BPE:
         return hashlib.sha256(self.description.encode()).hexdigest()[:16]
 
     def encode(self, sentences: Sequence[str]) -> Iterator[list[int]]:
-        """Token numbers of each sentence, without beginning and end."""
+        """Token numbers of each sentence, without beginning and end.
+
+        Of the special tokens a text has ``UNKNOWN`` alone, whatever is written in it.
+        """
         for start in range(0, len(sentences), _CHUNK):
             some = list(sentences[start : start + _CHUNK])
             for encoding in self._tokenizer.encode_batch_fast(some, add_special_tokens=False):

@@ -8,6 +8,7 @@ a copy says enough to know it (:mod:`paper_repro.data.order`).
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,10 @@ from paper_repro.errors import UserError
 
 __all__ = ["cifar10", "cifar100"]
 
+_log = logging.getLogger(__name__)
+
 _SIZE = 32
+_ROWS = (50_000, 10_000)  # of the training and the test images
 
 
 @dataclass(frozen=True)
@@ -201,6 +205,15 @@ def _dataset(kind: _Cifar, folder: Path, train: Arrays, test: Arrays) -> Dataset
             torch.from_numpy(labels.astype(np.int64, copy=False)),
         )
 
+    if (rows := (len(train[1]), len(test[1]))) != _ROWS:
+        _log.warning(
+            "%s has %s training and %s test images of %s, and the published copy %s and %s: it is "
+            "not whole, or has images twice",
+            folder,
+            *(f"{n:,}" for n in rows),
+            kind.name,
+            *(f"{n:,}" for n in _ROWS),
+        )
     return Dataset(
         name=kind.name,
         train=split(train),

@@ -22,7 +22,7 @@ __all__ = ["encoded", "find", "from_texts", "read"]
 
 Texts = list[tuple[str, str]]
 _SPLITS = ("train", "validation", "test")
-_FORMAT = 1  # raise it whenever the same text would be encoded differently
+_FORMAT = 2  # raise it whenever the same text would be encoded differently
 
 
 def find(
@@ -110,8 +110,8 @@ def encoded(
 ) -> PairDataset:
     """The pairs of a folder, with a vocabulary trained on the training text.
 
-    Vocabulary and tokens are kept on disk under a name made of the training files' content and
-    of the settings, so that they are made once, and never from other text.
+    Vocabulary and tokens are kept on disk under a name made of each split's files' content and of
+    the settings, so that they are made once, and never from other text.
 
     Args:
         name: of the data set.
@@ -128,6 +128,8 @@ def encoded(
     settings = [_FORMAT, name, source, target, vocabulary, longest]
     key = hashlib.sha256(json.dumps(settings).encode())
     for which in _SPLITS:
+        # A file may be moved to another split.
+        key.update(json.dumps([which, len(files[which])]).encode())
         for file in files[which]:
             with file.open("rb") as opened:
                 key.update(hashlib.file_digest(opened, "sha256").digest())

@@ -18,6 +18,7 @@ from paper_repro.errors import UserError
 __all__ = ["batches", "columns", "decode", "shards"]
 
 _IMAGE_COLUMNS = ("img", "image")
+_NUMBER = re.compile(r"-(\d+)-of-(\d+)(?!\d)", re.ASCII)
 _CHUNK = 256  # images a task: enough to make the pool's overhead vanish
 
 
@@ -28,8 +29,9 @@ def shards(folder: Path, split: str) -> list[Path]:
     (:func:`paper_repro.data.arrow.shards`).
 
     Raises:
-        UserError: if the files' own numbering (``-00000-of-00003``) says that one is missing, or
-            one is a link to a file that is not there.
+        UserError: if the files' own numbering (``-00000-of-00003``, a hash or a browser's ``(1)``
+            may follow) says that one is missing or there twice, or that some belong to another
+            copy, or one is a link to a file that is not there.
     """
     found = sorted(folder.glob(f"{split}-*.parquet"))
     for path in found:
@@ -37,14 +39,33 @@ def shards(folder: Path, split: str) -> list[Path]:
             raise UserError(f"{path} is a link to nothing: the copy is incomplete")
     if not found:
         return arrow.shards(folder, split)
-    if found and (numbering := re.search(r"-of-(\d+)\.parquet$", found[0].name)):
-        expected = int(numbering[1])
-        if len(found) != expected:
-            raise UserError(
-                f"{folder} has {len(found)} of the {expected} files {split}-*-of-{numbering[1]}"
-                ".parquet: the copy is incomplete"
-            )
+    _check_numbering(folder, split, [path.name for path in found])
     return found
+
+
+def _check_numbering(folder: Path, split: str, names: Sequence[str]) -> None:
+    """Refuse files that are numbered and are not 0 to N - 1, once each."""
+    numbers = {name: _NUMBER.search(name, len(split)) for name in names}
+    first, count = next(((n, m[2]) for n, m in numbers.items() if m), ("", ""))
+    if not first:
+        return
+    there: dict[int, str] = {}
+    for name, number in numbers.items():
+        if number is None or int(number[2]) != int(count):
+            raise UserError(
+                f"{folder} has {first} and {name}, which are not of one copy: remove those of the "
+                "other"
+            )
+        at = int(number[1])
+        if at in there:
+            raise UserError(f"{folder} has {there[at]} and {name}, the same shard: remove one")
+        there[at] = name
+    have = sum(at < int(count) for at in there)
+    if have < int(count) or len(there) > have:
+        raise UserError(
+            f"{folder} has {have} of the {int(count)} files {split}-*-of-{count}.parquet: the copy "
+            "is incomplete"
+        )
 
 
 def decode(

@@ -114,6 +114,11 @@ def _measure(config: RunConfig, spec: Spec, place: Workplace, folder: Path) -> M
 def load_trained(config: RunConfig, place: Workplace, parts: Parts | None = None) -> Trained:
     """A run's trained network, as its measures get it.
 
+    Args:
+        config: the run.
+        place: where its weights are.
+        parts: where those of one measure are kept; by default nowhere.
+
     Raises:
         UserError: its weights are damaged or of another network, or its data is missing.
     """

@@ -45,12 +45,15 @@ def corruptions(
 
     Returns:
         ``clean``: accuracy on the same images as they are; with ``published``, whose rows nothing
-        matches with those of the copy at hand, on all of the test images. ``mean``: over all 19 x 5; ``common``:
-        over the benchmark's 15 types without the four for validation; ``groups``: mean by group;
-        ``types``: five accuracies for each, by severity; ``images``; ``constants``: whose.
+        matches with those of the copy at hand, on all of the test images. ``mean``: over all
+        19 x 5; ``common``: over the benchmark's 15 types without the four for validation;
+        ``groups``: mean by group; ``types``: five accuracies for each, by severity; ``images``: how
+        many corrupted ones are scored, without those of a stream that cannot be decoded and are
+        skipped; ``constants``: whose.
 
     Raises:
-        UserError: a bad option, or a network that sees no images, or a missing published set.
+        UserError: a bad option, or a network that sees no images, or a missing published set, or
+            no image that can be decoded.
     """
     if source not in SOURCES:
         raise UserError(f"source is {' or '.join(SOURCES)}, not {source!r}")
@@ -63,6 +66,8 @@ def corruptions(
     # Not the first ones: test sets may be sorted by class.
     rows = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:n].sort().values
     clean, labels = trained.images(rows)
+    if not len(labels):
+        raise UserError(f"none of the {n} test images can be decoded")
     originals = clean.cpu().numpy()
     size = originals.shape[1]
     if source == "published":
@@ -90,7 +95,7 @@ def corruptions(
         "common": float(np.mean(common)),
         "groups": {g: float(np.mean([means[n] for n in names])) for g, names in GROUPS.items()},
         "types": types,
-        "images": n,
+        "images": len(labels) if source == "generated" else n,
         "constants": strengths(size)[0],
     }
 
@@ -99,8 +104,10 @@ def _whole(trained: Trained) -> float:
     """On all test images, few at a time: they may not fit into memory."""
     assert trained.images is not None
     parts = torch.arange(len(trained.data.test)).split(_AT_ONCE)
-    scored = [(_accuracy(trained, *trained.images(rows)), len(rows)) for rows in parts]
-    return math.fsum(a * n for a, n in scored) / len(trained.data.test)
+    loaded = (trained.images(rows) for rows in parts)
+    # Of a stream some may be skipped.
+    scored = [(_accuracy(trained, i, right), len(right)) for i, right in loaded if len(right)]
+    return math.fsum(a * n for a, n in scored) / sum(n for _, n in scored)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -60,7 +61,7 @@ def diagnose(
         forward pass, as :func:`paper_repro.measure.effective_perturbation.effective_perturbation`
         has it: ``changed``, ``cosine`` and ``ratio`` over all weights, and ``layers``, each one's
         ``changed``. The perturbation is the one that the parameters stand at, if they do; else
-        SAM's, with this batch's gradient.
+        SAM's, with this batch's gradient. What a number that is not finite goes into is NaN.
     """
     inputs, targets = batch
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -105,7 +106,7 @@ def diagnose(
         if name != "float32"
     }
     norms = _norm(previous) * _norm(gradient)
-    cosine = float(_dot(previous, gradient) / norms) if norms > 0 else 0.0
+    cosine = float(_ratio(_dot(previous, gradient), norms))
     return {"cosine": cosine, **rises, "sharpness": sharpness, "effective": effective}
 
 
@@ -151,6 +152,9 @@ def largest_eigenvalue(
         factors: 1 at active and 0 at pruned positions, one tensor a weight.
         generator: of the start vector.
         iterations: Hessian-vector products of one iteration; each costs about two gradients.
+
+    Returns:
+        the eigenvalue; NaN where a product with the Hessian is not finite.
     """
     here = [w.detach().requires_grad_(True) for w in weights]
     gradient = torch.autograd.grad(loss(here), here, create_graph=True)
@@ -160,8 +164,10 @@ def largest_eigenvalue(
         eigenvalue = 0.0
         for _ in range(iterations):
             size = _norm(v)
-            if not size > 0:
+            if size == 0:
                 return 0.0
+            if not math.isfinite(size):
+                return math.nan
             v = [x / size for x in v]
             product = torch.autograd.grad(gradient, here, grad_outputs=v, retain_graph=True)
             hv = [h - shift * x for h, x in zip(_masked(product, factors), v, strict=True)]
@@ -170,7 +176,7 @@ def largest_eigenvalue(
         return eigenvalue
 
     first = dominant(0.0)
-    return first if first >= 0 else first + dominant(first)
+    return first + dominant(first) if first < 0 else first
 
 
 def churn(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> float:
@@ -203,7 +209,13 @@ def _norm(vector: Sequence[Tensor]) -> float:
     return float(_dot(vector, vector).sqrt())
 
 
+def _ratio(part: float | Tensor, whole: float) -> float | Tensor:
+    """``part / whole``; 0 for a whole of 0, and NaN for one that is not finite."""
+    if not math.isfinite(whole):  # by infinity it would be 0, as if there were nothing
+        return math.nan
+    return part / whole if whole > 0 else 0.0
+
+
 def _shifted(weights: Sequence[Tensor], direction: Sequence[Tensor], length: float) -> Vector:
-    size = _norm(direction)
-    scale = length / size if size > 0 else 0.0
+    scale = _ratio(length, _norm(direction))
     return [w + scale * d for w, d in zip(weights, direction, strict=True)]

@@ -29,6 +29,8 @@ _NOTHING = (0.0, 0.0, 0.0, 0.0, 0.0)
 class Share:
     """What arrives of a perturbation ε over some weights. All is 0 where ε is 0.
 
+    Of weights or an ε that are not finite, cosine and ratio are NaN.
+
     Attributes:
         active: weights looked at.
         changed: fraction of them whose value in the forward pass ε changes at all.
@@ -122,8 +124,8 @@ def _share(active: float, changed: float, dot: float, wanted: float, arriving: f
     return Share(
         active=int(active),
         changed=changed / active if active else 0.0,
-        cosine=dot / lengths if lengths > 0 else 0.0,
-        ratio=(arriving / wanted) ** 0.5 if wanted > 0 else 0.0,
+        cosine=0.0 if lengths == 0 else dot / lengths,
+        ratio=0.0 if wanted == 0 else (arriving / wanted) ** 0.5,
     )
 
 

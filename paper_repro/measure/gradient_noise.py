@@ -84,7 +84,7 @@ def gradient_noise(
             "norm": float(squares.sqrt().mean()),
             "square": square,
             "signal": signal,
-            "noise_share": 1 - signal / square if square > 0 else 0.0,
+            "noise_share": 0.0 if square == 0 else 1 - signal / square,
             "sam": mean_square(theirs),
             "s2sam": _even_and_odd(ours),
             "sam_along": float((theirs * units).sum(1).mean()),

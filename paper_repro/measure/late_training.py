@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from paper_repro.errors import UserError
 from paper_repro.measure import MEASURES
+from paper_repro.measure.means import deviation, mean
 from paper_repro.measure.minibatches import Minibatches
 from paper_repro.measure.trained import Trained
 
@@ -149,7 +149,7 @@ def late_training(
         ``spread_std``: over them; ``law``: what :func:`law` predicts for S2-SAM, else None;
         ``variance_w``; ``length``: mean ‖g‖; ``square`` and ``buffer``: mean squares of gradient
         and momentum buffer; ``reach``: :math:`\rho/(\eta\,E\|g\|)`, or ρ/η where not
-        ``normalize``; ``repeats``.
+        ``normalize``; ``repeats``. What is not finite, where a continuation diverges, is null.
 
     Raises:
         UserError: an unknown rule, or a number out of range.
@@ -181,20 +181,32 @@ def late_training(
                 next(moments)
             return spread_of(moments, batches.weights)
 
-    found = trained.parts.each([str(i) for i in range(repeats)], measure, desc="late training")
-    spreads = [one["variance_u"] - one["variance_w"] for one in found.values()]
-    mean = {
-        name: math.fsum(one[name] for one in found.values()) / repeats
+    names = [str(i) for i in range(repeats)]
+    found = list(trained.parts.each(names, measure, desc="late training").values())
+    sides = [(one["variance_u"], one["variance_w"]) for one in found]
+    spreads = [None if None in side else side[0] - side[1] for side in sides]
+    means = {
+        name: mean([one[name] for one in found])
         for name in ("variance_w", "length", "square", "buffer")
     }
-    middle = math.fsum(spreads) / repeats
-    length = mean["length"] if normalize else None
-    predicted = law(rho, lr, momentum, mean["square"], mean["buffer"], length)
     return {
-        "spread": middle,
-        "spread_std": math.sqrt(math.fsum((s - middle) ** 2 for s in spreads) / (repeats - 1)),
-        "law": predicted if rule == "s2sam" else None,
-        **mean,
-        "reach": rho / (lr * (mean["length"] if normalize else 1.0)),
+        "spread": mean(spreads),
+        "spread_std": deviation(spreads),
+        "law": _predicted(rho, lr, momentum, means, normalize) if rule == "s2sam" else None,
+        **means,
+        "reach": _reach(rho, lr, means["length"] if normalize else 1.0),
         "repeats": repeats,
     }
+
+
+def _predicted(
+    rho: float, lr: float, momentum: float, means: Mapping[str, float | None], normalize: bool
+) -> float | None:
+    square, buffer, length = (means[name] for name in ("square", "buffer", "length"))
+    if square is None or buffer is None or length is None:
+        return None
+    return law(rho, lr, momentum, square, buffer, length if normalize else None)
+
+
+def _reach(rho: float, lr: float, length: float | None) -> float | None:
+    return rho / (lr * length) if length else None

@@ -11,6 +11,7 @@ from torch import Tensor
 from paper_repro.errors import UserError
 from paper_repro.measure import MEASURES
 from paper_repro.measure.landscape import Landscape
+from paper_repro.measure.means import deviation, mean
 from paper_repro.measure.trained import Trained
 
 __all__ = ["sharpness"]
@@ -51,7 +52,8 @@ def sharpness(
 
     Returns:
         ``loss``: L(w) in nats; ``worst`` and ``average``: the two in nats; ``average_std``: over
-        the draws; ``draws``.
+        the draws; ``draws``. What is not finite is null, and so is ``worst`` where the search
+        meets such a loss or gradient.
 
     Raises:
         UserError: a radius that is not above 0, or no steps or draws.
@@ -77,21 +79,19 @@ def sharpness(
 
     parts = trained.parts
     found = parts.each([str(i) for i in range(draws)], average, desc="average sharpness")
-    rises = [rise for rise in found.values() if rise is not None]
-    mean = math.fsum(rises) / len(rises) if len(rises) == draws else math.nan
-    spread = math.sqrt(math.fsum((r - mean) ** 2 for r in rises) / (draws - 1))
+    rises = list(found.values())
     highest = parts.each(["worst"], worst, desc="worst sharpness")["worst"]
     return {
         "loss": base,
         "worst": highest,
-        "average": mean,
-        "average_std": spread,
+        "average": mean(rises),
+        "average_std": deviation(rises),
         "draws": draws,
     }
 
 
 def _ascend(landscape: Landscape, sizes: Vector, rho: float, steps: int) -> float:
-    """The highest loss found within the ball.
+    """The highest loss found within the ball; NaN if a loss or gradient there is not finite.
 
     The step length falls along a line from ρ to ρ / steps: the first one crosses to the border
     along the gradient, which is already what ASAM would do.
@@ -103,13 +103,16 @@ def _ascend(landscape: Landscape, sizes: Vector, rho: float, steps: int) -> floa
         best = max(best, loss)
         uphill = {n: sizes[n] * g for n, g in gradient.items()}
         length = _norm(uphill)
-        if not (length > 0 and math.isfinite(length)):
+        if not (math.isfinite(loss) and math.isfinite(length)):
+            return math.nan  # max() would pass over a NaN
+        if length == 0:
             return best
         pace = rho * (1 - step / steps) / length
         v = {n: x + pace * uphill[n] for n, x in v.items()}
         out = max(1.0, _norm(v) / rho)
         v = {n: x / out for n, x in v.items()}
-    return max(best, landscape.loss({n: sizes[n] * x for n, x in v.items()}))
+    last = landscape.loss({n: sizes[n] * x for n, x in v.items()})
+    return max(best, last) if math.isfinite(last) else math.nan
 
 
 def _norm(vector: Vector) -> float:

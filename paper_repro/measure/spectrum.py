@@ -11,6 +11,7 @@ from torch import Tensor
 from paper_repro.errors import UserError
 from paper_repro.measure import MEASURES
 from paper_repro.measure.landscape import Landscape
+from paper_repro.measure.means import deviation, mean
 from paper_repro.measure.trained import Trained
 
 __all__ = ["spectrum"]
@@ -45,7 +46,8 @@ def spectrum(
     Returns:
         ``largest`` and ``smallest``: the outermost Ritz values, which lie within the spectrum and
         next to its ends; ``trace`` and ``trace_std`` over the quadratures; ``dimension``: d;
-        ``grid`` and ``density``: the smoothed curve.
+        ``grid`` and ``density``: the smoothed curve. Where the Hessian is not finite, null, without
+        a curve.
 
     Raises:
         UserError: too few nodes or repeats, or more nodes than dimensions.
@@ -66,13 +68,16 @@ def spectrum(
         devices = [operator.device] if operator.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed * 1_000_003 + int(name))
-            values, vectors = library.fast_lanczos(operator, nodes)
+            try:
+                values, vectors = library.fast_lanczos(operator, nodes)
+            except _NotFinite:
+                return {"nodes": [math.nan], "weights": [math.nan]}
         return {"nodes": values.tolist(), "weights": vectors[0].square().tolist()}
 
     names = [str(i) for i in range(repeats)]
     found = trained.parts.each(names, quadrature, desc="Hessian spectrum").values()
     if any(value is None for q in found for value in (*q["nodes"], *q["weights"])):
-        return {"largest": None, "smallest": None, "trace": None, "dimension": d}
+        return {"largest": None, "smallest": None, "trace": None, "trace_std": None, "dimension": d}
     low, high = (end(v for q in found for v in q["nodes"]) for end in (min, max))
     curves = [
         library.lanczos_approximate_spectrum_from_iter(
@@ -87,16 +92,19 @@ def spectrum(
     traces = [
         d * math.fsum(v * w for v, w in zip(q["nodes"], q["weights"], strict=True)) for q in found
     ]
-    trace = math.fsum(traces) / repeats
     return {
         "largest": high,
         "smallest": low,
-        "trace": trace,
-        "trace_std": math.sqrt(math.fsum((t - trace) ** 2 for t in traces) / (repeats - 1)),
+        "trace": mean(traces),
+        "trace_std": deviation(traces),
         "dimension": d,
         "grid": curves[0][0].tolist(),
         "density": torch.stack([density for _, density in curves]).mean(0).tolist(),
     }
+
+
+class _NotFinite(ArithmeticError):
+    """A product with the Hessian is not finite; the library's solver would fail on it."""
 
 
 def _hessian(landscape: Landscape, active: dict[str, Tensor], d: int) -> Any:
@@ -122,6 +130,9 @@ def _hessian(landscape: Landscape, active: dict[str, Tensor], d: int) -> Any:
                 spread[name] = torch.zeros_like(landscape.weights[name])
                 spread[name][mask] = part
             product = landscape.curvature(spread)
-            return torch.cat([product[name][mask] for name, mask in active.items()])
+            found = torch.cat([product[name][mask] for name, mask in active.items()])
+            if not bool(found.isfinite().all()):
+                raise _NotFinite
+            return found
 
     return Hessian()

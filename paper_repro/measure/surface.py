@@ -14,6 +14,7 @@ from torch import Tensor
 from paper_repro.errors import UserError
 from paper_repro.measure import MEASURES
 from paper_repro.measure.landscape import Landscape
+from paper_repro.measure.means import deviation, mean
 from paper_repro.measure.trained import Trained
 from paper_repro.sparse.distribution import prunable
 
@@ -88,14 +89,9 @@ def surface(
     rows = trained.parts.each(names, row, desc="loss surface")
     grids = [[rows[f"{pair}/{i}"] for i in range(points)] for pair in range(directions)]
     each = [roughness(grid) for grid in grids]
-    known = [ra for ra in each if ra is not None]
-    whole = len(known) == directions
-    mean = math.fsum(known) / directions if whole else None
     return {
-        "ra": mean,
-        "ra_std": None
-        if mean is None
-        else math.sqrt(math.fsum((ra - mean) ** 2 for ra in known) / (directions - 1)),
+        "ra": mean(each),
+        "ra_std": deviation(each),
         "ra_each": each,
         "loss": landscape.loss(),
         "axis": axis,

@@ -23,7 +23,7 @@ class Parts:
     from a generator of its own. A measurement that was stopped then ends as one never stopped.
 
     Args:
-        path: of the file; None keeps nothing.
+        path: of the file; None keeps nothing: every call of :meth:`each` measures anew.
         of: what is measured (weights and options): parts of anything else are thrown away, and so
             is a file that cannot be read, since a part can be measured again.
     """
@@ -50,14 +50,16 @@ class Parts:
             measure: gives plain values; numbers that are not finite become None.
             desc: of the progress bar.
         """
+        # Without a file nothing says what is measured, and another measure's parts have such names.
+        kept = {} if self.path is None else self._kept
         with bar(total=len(names), desc=desc, unit="part") as shown:
             for name in names:
-                if name not in self._kept:
-                    self._kept[name] = finite(measure(name))
+                if name not in kept:
+                    kept[name] = finite(measure(name))
                     if self.path is not None:
-                        write_json(self.path, {"of": self.of, "parts": self._kept})
+                        write_json(self.path, {"of": self.of, "parts": kept})
                 shown.update()
-        return {name: self._kept[name] for name in names}
+        return {name: kept[name] for name in names}
 
     def clear(self) -> None:
         """Remove the file, once the whole is written down elsewhere."""

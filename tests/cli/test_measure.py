@@ -75,3 +75,14 @@ def test_what_is_not_trained_here_is_left_out_with_a_count_where_asked(tmp_path,
     place.weights(config).unlink()
     assert status_of("measure", "spectrum", *asked[1:6]) == 0
     assert "0 to make; 6 left out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("skip", [True, False])
+def test_pictures_that_cannot_be_decoded_are_skipped_where_asked(monkeypatch, skip):
+    places = []
+    monkeypatch.setattr(
+        "paper_repro.cli.main.run_measure", lambda _, place, *__: places.append(place) or 0
+    )
+    asked = ["--skip-broken"] if skip else []
+    assert status_of("measure", "sharpness", "--runs-of", FP, *asked) == 0
+    assert [place.skip_broken for place in places] == [skip]

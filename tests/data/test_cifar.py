@@ -222,6 +222,14 @@ def test_a_missing_shard(parquet_root, lost):
         load("cifar10", root=parquet_root)
 
 
+def test_a_copy_of_another_size_is_read_and_said(parquet_root, pickle_root, caplog):
+    load("cifar10", root=parquet_root)
+    sizes = "has 12 training and 4 test images of cifar10, and the published copy 50,000 and 10,000"
+    assert sizes in caplog.text
+    load("cifar100", root=pickle_root)
+    assert "has 3 training and 3 test images of cifar100" in caplog.text
+
+
 def test_cifar10_is_not_taken_for_cifar100(parquet_root):
     with pytest.raises(UserError, match="needed are img or image, and fine_label"):
         load("cifar100", root=parquet_root / "cifar10")
@@ -312,7 +320,10 @@ def test_a_batch_that_names_too_few_of_its_images(pickle_root):
         load("cifar10", root=pickle_root)
 
 
-def test_a_copy_in_an_order_of_its_own_says_so_where_a_part_is_trained_on(parquet_root, caplog):
+def test_a_copy_in_an_order_of_its_own_says_so_where_a_part_is_trained_on(
+    parquet_root, caplog, monkeypatch
+):
+    monkeypatch.setattr(cifar, "_ROWS", (12, 4))
     load("cifar10", root=parquet_root)
     load("cifar10", root=parquet_root, train_size=12)
     assert not caplog.records

@@ -48,6 +48,17 @@ def test_a_vocabulary_of_nothing_is_refused():
         BPE.train(BOTH, 4)
 
 
+@pytest.mark.parametrize("special", ["<pad>", "<s>", "</s>", "<unk>"])
+def test_a_special_tokens_name_is_text_like_any_other(special):
+    text = f"The {special}old{special} dog {special}"
+    bpe = BPE.train([text, *BOTH], 150)
+    (ids,) = bpe.encode([text])
+    assert not {PAD, BOS, EOS, UNKNOWN} & set(ids)
+    assert bpe.decode([ids]) == [text]
+    (ids,) = VOCABULARY.encode([text])  # which has no such characters
+    assert not {PAD, BOS, EOS} & set(ids)
+
+
 @given(st.lists(st.lists(st.integers(4, 30000), max_size=6), min_size=1, max_size=8), st.data())
 @settings(deadline=None)
 def test_padding_only_fills(sentences, data):
@@ -121,6 +132,48 @@ def test_parquet_files_become_pairs_and_are_encoded_once(folder, tmp_path, monke
     write(folder, "train", [*TEXTS[1:40], TEXTS[0]])
     with pytest.raises(AssertionError, match="encoded twice"):  # another content
         load("multi30k", root=folder, cache=tmp_path / "cache")
+
+
+class Named(Exception):
+    pass
+
+
+@pytest.fixture
+def key_of(monkeypatch):
+    """The name under which a folder's tokens are kept, with those settings."""
+
+    def cached(name, *_):
+        raise Named(name)
+
+    monkeypatch.setattr("paper_repro.data.parallel.cached", cached)
+
+    def key(place, name="x", **changes):
+        settings = {"source": "en", "target": "de", "vocabulary": 90, **changes}
+        with pytest.raises(Named) as caught:
+            encoded(name, place, place, **settings)
+        return str(caught.value)
+
+    return key
+
+
+def test_kept_tokens_are_of_their_settings_alone(folder, key_of):
+    others = [{"vocabulary": 91}, {"longest": 249}, {"source": "de"}, {"target": "en"}]
+    keys = {key_of(folder, **changes) for changes in ({}, *others, {"name": "y"})}
+    assert len(keys) == 6
+    assert key_of(folder, longest=250, beam=7) == key_of(folder)  # beam changes no token
+
+
+def test_kept_tokens_are_of_files_in_their_splits(tmp_path, key_of):
+    def place(name, **splits):
+        for split, parts in splits.items():
+            for i, pairs in enumerate(parts):
+                write(tmp_path / name, split, pairs, f"{i:05}-of-{len(parts):05}")
+        return tmp_path / name
+
+    a, b, c, d = TEXTS[:9], TEXTS[9:15], TEXTS[15:20], TEXTS[20:25]
+    one = key_of(place("one", train=[a, b], validation=[c], test=[d]))
+    assert one != key_of(place("two", train=[a], validation=[b, c], test=[d]))
+    assert one == key_of(place("three", train=[a, b], validation=[c], test=[d]))
 
 
 def test_only_training_text_makes_the_vocabulary(folder, tmp_path):

@@ -140,6 +140,45 @@ def test_published_pictures_of_more_classes_are_matched_by_the_classes_names(tmp
     assert accuracy("n01", "n05") == 0.0
 
 
+def skipping(broken):
+    """A stream's images, of which some cannot be decoded and are left out."""
+    trained = made()
+
+    def images(rows):
+        left = [row for row in rows.tolist() if row not in broken]
+        return trained.images(torch.tensor(left, dtype=torch.int64))
+
+    return replace(trained, images=images)
+
+
+def test_of_a_stream_the_images_that_are_scored_are_counted(monkeypatch):
+    monkeypatch.setattr(module, "corrupted", lambda name, images, *_: np.stack([images] * 5))
+    assert corruptions(skipping({0, 7, 33}), images=None)["images"] == 37
+    with pytest.raises(UserError, match="none of the 40 test images can be decoded"):
+        corruptions(skipping(set(range(40))), images=None)
+
+
+def test_of_a_stream_clean_is_of_the_images_that_are_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_AT_ONCE", 15)
+    published = tmp_path / "CIFAR-10-C"
+    published.mkdir()
+    for name in TYPES:
+        np.save(published / f"{name}.npy", np.zeros((200, 8, 8, 3), np.uint8))
+    np.save(published / "labels.npy", np.zeros(200, int))
+    # Of the three parts 2, none and 10 are left.
+    trained = skipping(set(range(2, 30)))
+    right = trained.images
+
+    def images(rows):
+        pixels, labels = right(rows)
+        return pixels, torch.where(labels == 0, 1 - labels, labels)  # the first two are wrong
+
+    data = replace(trained.data, name="cifar10")
+    trained = replace(trained, data=data, images=images, root=tmp_path)
+    found = corruptions(trained, images=None, source="published")
+    assert found["clean"] == pytest.approx(100 * 10 / 12) and found["images"] == 40
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

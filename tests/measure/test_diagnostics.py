@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -172,3 +174,36 @@ def test_dropout_is_the_same_throughout_a_measurement() -> None:
     )
     for name in ("rise_s2sam", "rise_sam", "rise_random"):
         assert abs(measured[name]) < 1e-7
+
+
+@pytest.mark.parametrize("size", [float("nan"), float("inf"), 1e200])
+def test_where_gradients_are_not_finite_nothing_is_0(size: float) -> None:
+    """Of 1e200 the square is not finite, in float64."""
+    model, optimizer, method, batch = _network()
+    next(model.parameters()).grad.fill_(size)  # the last step's, S2-SAM's direction
+    measured = diagnose(model, optimizer, method.masks, batch, torch.Generator().manual_seed(0))
+    assert math.isnan(measured["cosine"]) and math.isnan(measured["rise_s2sam"])
+    assert math.isfinite(measured["rise_sam"]) and math.isfinite(measured["sharpness"])
+
+
+def test_of_weights_that_are_not_numbers_nothing_is_0() -> None:
+    model, optimizer, method, batch = _network()
+    optimizer.eval()
+    with torch.no_grad():
+        next(model.parameters())[0, 0] = float("nan")
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    measured = diagnose(model, sgd, method.masks, batch, torch.Generator().manual_seed(0))
+    for name in ("cosine", "rise_s2sam", "rise_sam", "rise_random", "sharpness"):
+        assert math.isnan(measured[name])
+    for found in measured["effective"].values():
+        assert math.isnan(found["cosine"]) and math.isnan(found["ratio"])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e200])
+def test_an_eigenvalue_of_a_hessian_that_is_not_finite_is_not_a_number(value: float) -> None:
+    def loss(at: list[torch.Tensor]) -> torch.Tensor:
+        return value * (at[0] ** 2).sum()
+
+    weights = [torch.ones(3, dtype=torch.float64)]
+    found = largest_eigenvalue(loss, weights, weights, torch.Generator().manual_seed(1), 5)
+    assert math.isnan(found)

@@ -69,6 +69,26 @@ def test_drifts_on_random_quadratics_are_those_of_the_theory(monkeypatch):
     assert abs(found["s2sam_along"]) < found["sam_along"] / 2
 
 
+def test_of_s2sams_drifts_neighbours_are_not_multiplied(monkeypatch):
+    """They share a minibatch: g_j of one drift is the next one's direction."""
+    seen = {}
+    for name in ("mean_square", "_even_and_odd"):
+        kept = getattr(module, name)
+        monkeypatch.setattr(
+            module,
+            name,
+            lambda rows, f=kept, n=name: seen.setdefault(n, []).append(rows) or f(rows),
+        )
+    found = gradient_noise(subject(), batch=8, batches=6)
+    (ours,), (plain, theirs) = seen["_even_and_odd"], seen["mean_square"]
+    rows = ours.double()
+    products = [float(rows[i] @ rows[j]) for i in range(6) for j in range(6) if abs(i - j) > 1]
+    assert found["s2sam"] == pytest.approx(sum(products) / len(products))
+    assert found["s2sam"] != pytest.approx(mean_square(ours))
+    assert found["sam"] == pytest.approx(mean_square(theirs))
+    assert found["signal"] == pytest.approx(mean_square(plain))
+
+
 def test_on_a_network_every_number_is_finite_and_batches_are_counted():
     found = gradient_noise(subject(), batch=8, batches=5)
     assert found["batches"] == 5

@@ -124,3 +124,30 @@ def test_sgd_has_no_spread_and_other_rules_no_law():
 def test_bad_input(options, said):
     with pytest.raises(UserError, match=said):
         late_training(subject(), **options)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_where_it_diverges_nothing_is_known(normalize):
+    trained = subject()
+    if normalize:  # only steps of ρ g grow so fast
+        with torch.no_grad():
+            next(trained.model.parameters()).fill_(float("inf"))
+    found = late_training(
+        trained, lr=1e6, rho=1.0, normalize=normalize, steps=40, discard=0, batch=8, repeats=2
+    )
+    unknown = ("spread", "spread_std", "law", "variance_w", "length", "square", "buffer")
+    assert [found[name] for name in unknown] == [None] * 7
+    assert found["reach"] == (None if normalize else pytest.approx(1e-6))
+    assert found["repeats"] == 2
+
+
+def test_one_continuation_that_diverges_leaves_no_mean(monkeypatch):
+    def spread_of(moments, origin, count=[]):  # noqa: B006 - counts its calls
+        count.append(1)
+        nan = float("nan")
+        names = ("variance_w", "variance_u", "length", "square", "buffer")
+        return dict.fromkeys(names, nan if len(count) == 2 else 1.0)
+
+    monkeypatch.setattr("paper_repro.measure.late_training.spread_of", spread_of)
+    found = late_training(subject(), steps=2, discard=0, batch=8, repeats=3)
+    assert found["spread"] is None and found["variance_w"] is None and found["law"] is None

@@ -7,6 +7,7 @@ import pytest
 import torch
 from subjects import subject
 
+from paper_repro.errors import UserError
 from paper_repro.files import finite
 from paper_repro.measure import MEASURES
 from paper_repro.measure.trained import Parts
@@ -76,6 +77,38 @@ def test_stopped_after_any_part_it_ends_as_if_it_never_was(name, tmp_path):
             assert path.exists()
             Stopping.left = 2
     assert finite(found) == whole
+
+
+def test_a_second_measure_of_the_same_network_is_its_own(name, tmp_path):
+    trained = subject(cache=tmp_path)
+    other = finite(build(name, trained, seed=1))
+    found = finite(build(name, trained))
+    assert found == finite(build(name, subject(cache=tmp_path))) != other
+
+
+def _floats(value):
+    if isinstance(value, dict):
+        # What is asked for is known without the network.
+        return [x for key, v in value.items() if key != "axis" for x in _floats(v)]
+    if isinstance(value, list):
+        return [x for v in value for x in _floats(v)]
+    return [value] if isinstance(value, float) else []
+
+
+def test_of_weights_that_are_not_numbers_nothing_is_known(name, tmp_path):
+    if name == "corruptions":
+        pytest.skip("an accuracy is a number whatever the outputs are")
+    trained = subject(cache=tmp_path)
+    with torch.no_grad():
+        next(trained.model.parameters()).fill_(float("nan"))
+    found = finite(build(name, trained))
+    assert _floats(found) == [] and None in found.values()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**64])
+def test_a_seed_that_no_run_has_is_refused(name, seed):
+    with pytest.raises(UserError, match=rf"seed of {name} must be .* below 2\^32, not {seed}$"):
+        build(name, subject(), seed=seed)
 
 
 def test_every_option_has_a_default_and_a_type(name):

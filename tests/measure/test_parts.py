@@ -47,6 +47,7 @@ def test_a_number_that_is_not_finite_is_none_also_before_it_was_on_disk(tmp_path
 def test_without_a_file_nothing_is_kept_and_clear_removes_it(tmp_path):
     parts = Parts()
     assert parts.each(["a"], lambda _: 1, desc="parts") == {"a": 1}
+    assert parts.each(["a"], lambda _: 2, desc="parts") == {"a": 2}  # of another measure, maybe
     parts.clear()
     kept = Parts(tmp_path / "parts.json")
     kept.each(["a"], lambda _: 1, desc="parts")

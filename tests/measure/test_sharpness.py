@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -66,3 +67,33 @@ def test_the_worst_case_is_no_less_than_the_first_step_and_grows_with_the_radius
 def test_bad_options_are_refused(options, said):
     with pytest.raises(UserError, match=said):
         sharpness(subject(), **options)
+
+
+@pytest.mark.parametrize("after", [1, 3, 6])  # in the ascent, and at the loss where it ends
+def test_a_search_that_leaves_the_numbers_has_no_highest_loss(after):
+    trained = bowl([1.0, 0.5], [2.0, 8.0])
+    asked = []
+
+    def loss(outputs, targets):
+        asked.append(1)
+        value = trained.loss_fn(outputs, targets)
+        # After one loss at w and two of the average case.
+        return value * math.nan if len(asked) == 3 + after else value
+
+    found = sharpness(replace(trained, loss_fn=loss), samples=2, steps=5, draws=2)
+    assert len(asked) == 3 + after and math.isnan(found["loss"]) is False
+    assert found["worst"] is None and found["average"] is not None
+
+
+def test_a_rise_that_is_not_finite_leaves_no_average():
+    trained = bowl([1.0, 0.5], [2.0, 8.0])
+    asked = []
+
+    def loss(outputs, targets):
+        asked.append(1)
+        value = trained.loss_fn(outputs, targets)
+        return value * math.inf if len(asked) == 2 else value
+
+    found = sharpness(replace(trained, loss_fn=loss), samples=2, steps=5, draws=3)
+    assert found["average"] is None and found["average_std"] is None
+    assert found["worst"] > 0
