@@ -151,6 +151,11 @@ class Row:
     labels: tuple[str, ...]
     entries: tuple[Entry, ...]
 
+    @property
+    def only_words(self) -> bool:
+        """Whether it reads the same whatever the table's value is: no alternative shows it."""
+        return all(isinstance(entry, Words) for entry in self.entries)
+
 
 @dataclass(frozen=True)
 class Table:

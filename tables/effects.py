@@ -2,11 +2,11 @@
 
     Δ[i] = mean over s of (T[i, s] - B[i, s]),    Var Δ[i] = φ (e[T, i] + e[B, i]) / n[i]
 
-over the n[i] seeds s of which cell i has both runs. The error rate e (points) and the common φ are
-the model's of :mod:`tables.inference.pooled`, for which all cells must have equally many seeds;
-here they need not, and cells of one seed borrow their interval from the others. Arms and cells are
-taken as independent, and intervals are plain 95 % ones of one look: verdicts come from
-:mod:`tables.inference`, which tests the former and corrects the latter.
+over the n[i] seeds s of which cell i has both runs. The variance of an accuracy is that of a
+finite test set's, which grows like the error rate e (points), times a factor φ that all cells
+share: so cells of one seed borrow their interval from the others, and one whose runs scatter more
+than that has too short a one. Arms and cells are taken as independent, and intervals are plain 95 %
+ones of one look. Verdicts assume none of this: they come from :mod:`tables.inference`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import numpy as np
 
 from paper_repro.experiment.records import Record, Records
 from tables.base import Cell, Delta
-from tables.inference.pooled import residuals
 from tables.stats import by_seed
 
 __all__ = ["Effect", "Effects", "effects", "mean_effect"]
 
 Value = Callable[[Record], float | None]
 Key = tuple[str, str]
+_LEAST_ERROR = 0.01  # points; a cell without any error has no spread to learn from
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,10 @@ def effects(deltas: Mapping[str, Delta], records: Records, value: Value) -> Effe
     squares, df = 0.0, 0
     for runs in arms.values():
         if len(runs) > 1:
-            own, own_df = residuals(np.array([list(runs.values())]))
-            squares, df = squares + float(own), df + own_df
+            values = np.array(list(runs.values()))
+            error = max(100.0 - float(values.mean()), _LEAST_ERROR)
+            squares += float(((values - values.mean()) ** 2).sum()) / error
+            df += len(values) - 1
     phi = squares / df if df else None
     each = {}
     for name, (ours, theirs) in pairs.items():

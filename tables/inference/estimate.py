@@ -1,24 +1,29 @@
-"""One model for all cells of a table: an effect for each cell, a spread that they share.
+"""Effects of several cells together, from runs whose spread is every cell's and every arm's own.
 
-    y[i, arm, s] = μ[i, arm] + noise of variance φ e[i],    e[i] = 100 - mean accuracy of cell i
+    y[i, arm, s] = μ[i, arm] + noise of variance σ²[i, arm]
 
-for cell i, arm treatment or baseline, seed s. The spread of an accuracy between seeds is mostly the
-noise of a finite test set, whose variance grows like the error e[i] (in points); the factor φ is
-common and estimated from all cells together, with their degrees of freedom together, and from the
-other cells of the same table. Values that scatter alike in all cells, such as logarithms of what
-scatters in proportion to itself, have e[i] = 1. An effect is Δ[i], the difference of the arms'
-means, and a claim is about Σ c[i] Δ[i] for fixed weights c.
+for cell i, arm treatment or baseline, seed s. An effect is Δ[i], the difference of the arms' means,
+and a claim is about Σ c[i] Δ[i] for fixed weights c. The variance of the estimate is
+
+    Σ c[i]² (s²[i, treatment] + s²[i, baseline]) / n,
+
+with the degrees of freedom of Satterthwaite (of Welch's test, where there is one cell), and so is
+each cell's. No spread is borrowed from another cell: methods scatter very differently between seeds
+(of the seven of Table 1 with two seeds or more at 98 %, the equality of their spreads is refuted
+with p = 0.007), and one spread for all would call a cell that scatters more than others apart from
+0 up to five times as often as stated.
 
 Two ways in which seeds may tie runs together are tested on the records before they are used, each
-by an exact F test:
+by an F test:
 
 - *pairs*: Var(T + B) / Var(T - B) = (1 + r) / (1 - r) for the correlation r of the two runs that
-  share a cell and a seed (Pitman and Morgan, pooled over cells). If r differs from 0, differences
-  are taken by pairs: variance of T - B, C (n - 1) degrees of freedom. If not, the arms are taken as
-  independent, which has twice the degrees of freedom.
+  share a cell and a seed (Pitman and Morgan, summed over cells, Satterthwaite's degrees of freedom;
+  exact for one cell of equal arms, else it sees less). If r differs from 0, differences are taken
+  by pairs: variance of T - B, n - 1 degrees of freedom a cell. If not, the arms are taken as
+  independent, which has up to twice the degrees of freedom.
 - *seeds*: whether the sums u[s] = Σ c[i] (T - B)[i, s] scatter more over the seeds than cells
-  that are independent of each other would. If so, the seeds are the only independent units: the
-  variance of u, n - 1 degrees of freedom.
+  that are independent of each other would, each cell's share in the units of its own spread. If so,
+  the seeds are the only independent units: the variance of u, n - 1 degrees of freedom.
 
 A tie too weak for these tests to see makes intervals too short; the study says by how much.
 """
@@ -32,7 +37,7 @@ import numpy as np
 
 from tables.inference.precision import Precision, satterthwaite
 
-__all__ = ["PAIRS", "SEEDS", "Fit", "fit", "residuals", "shrunk", "widened"]
+__all__ = ["PAIRS", "SEEDS", "Fit", "fit", "shrunk", "widened"]
 
 Array = np.ndarray
 
@@ -40,7 +45,6 @@ Array = np.ndarray
 #: whose differences scatter little by chance, so that must be rare; taking seeds where there is no
 #: need only widens intervals, which costs SEEDS of the power.
 PAIRS, SEEDS = 0.005, 0.05
-_LEAST_ERROR = 0.01  # points; a cell without any error has no spread to learn from
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Fit:
         estimate: Σ c[i] Δ[i], in points.
         se: its standard error, with ``df`` degrees of freedom.
         effects: Δ[i], shape [..., C].
-        cell_se: their standard errors, with ``cell_df`` degrees of freedom.
+        cell_se: their standard errors, shape [..., C], with ``cell_df`` degrees of freedom.
         spread: standard deviation of one run, averaged over the cells (root of the mean variance).
         correlation: r of the two runs of a pair, between -1 and 1.
         paired: whether differences were taken by pairs.
@@ -83,28 +87,13 @@ class Fit:
         return Precision(runs, float(df), float(self.sample), self.sample_df)
 
 
-def residuals(values: Array) -> tuple[Array, int]:
-    """Σ (y - ȳ)² / e of runs of shape [..., arms, n], and its degrees of freedom: φ times χ²."""
-    error = np.maximum(100.0 - values.mean(-1, keepdims=True), _LEAST_ERROR)
-    squares = (values - values.mean(-1, keepdims=True)) ** 2 / error
-    return squares.sum((-2, -1)), values.shape[-2] * (values.shape[-1] - 1)
-
-
-def fit(
-    treatment: Array,
-    baseline: Array,
-    weights: Array,
-    others: tuple[Array | float, int] = (0.0, 0),
-    even: bool = False,
-) -> Fit:
-    """Estimate from accuracies of shape [..., C, n]: C cells, n >= 2 seeds, in points.
+def fit(treatment: Array, baseline: Array, weights: Array) -> Fit:
+    """Estimate from values of shape [..., C, n]: C cells, n >= 2 seeds.
 
     Args:
         treatment: one run a cell and a seed.
         baseline: likewise, same cells and seeds.
         weights: c, shape [C].
-        others: :func:`residuals` of other cells that share φ.
-        even: whether e[i] = 1; ``others`` must then be of such cells too.
 
     Raises:
         ValueError: shapes that do not fit, or a single seed.
@@ -115,47 +104,58 @@ def fit(
     cells, n = treatment.shape[-2:]
     if treatment.shape != baseline.shape or c.shape != (cells,) or n < 2:
         raise ValueError(f"{treatment.shape} and {baseline.shape} with weights {c.shape}")
+    one = n - 1  # degrees of freedom of one cell and arm
     difference, total = treatment - baseline, treatment + baseline
     effects = difference.mean(-1)
-    error = np.maximum(100.0 - total.mean(-1) / 2, _LEAST_ERROR)
-    error = np.ones_like(error) if even else error
-
-    def squares(values: Array) -> Array:
-        return (((values - values.mean(-1, keepdims=True)) ** 2) / error[..., None]).sum((-2, -1))
-
-    df = cells * (n - 1)
-    of_difference, of_total = squares(difference) / df, squares(total) / df
+    arms = np.stack([treatment.var(-1, ddof=1), baseline.var(-1, ddof=1)], -1)  # [..., C, 2]
+    of_difference, of_total = difference.var(-1, ddof=1), total.var(-1, ddof=1)
     whole = of_difference + of_total
+    u = np.einsum("c,...cn->...n", c, difference)
+    of_u = u.var(-1, ddof=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        correlation = np.where(whole > 0, (of_total - of_difference) / whole, 0.0)
-        ratio = of_total / of_difference
+        correlation = (of_total - of_difference).sum(-1) / whole.sum(-1)
+        ratio, df = of_total.sum(-1) / of_difference.sum(-1), _together(whole, one)
         tail = 2 * np.minimum(stats.f.sf(ratio, df, df), stats.f.cdf(ratio, df, df))
-        paired = tail < PAIRS
-        # The unit vector sqrt(e) c turns the cells' scaled residuals into those of u; what is left
-        # of their squares is independent of it.
-        length = (c**2 * error).sum(-1)
-        u = np.einsum("c,...cn->...n", c, difference)
-        of_u = ((u - u.mean(-1, keepdims=True)) ** 2).sum(-1) / (n - 1)
-        rest = of_difference * df - of_u * (n - 1) / length
-        excess = of_u / length / (rest / max((cells - 1) * (n - 1), 1))
-        tied = stats.f.sf(excess, n - 1, max((cells - 1) * (n - 1), 1)) < SEEDS
+        # Of the residuals in units of their cell's spread, whose squares add up to C (n - 1), the
+        # part along the unit vector c sd makes those of u; what is left is independent of it.
+        along = of_u / (c**2 * of_difference).sum(-1)
+        rest = np.maximum(cells - along, 0.0) / max(cells - 1, 1)
+        tied = stats.f.sf(along / rest, one, max((cells - 1) * one, 1)) < SEEDS
+    paired = tail < PAIRS
     seeds = tied if cells > 1 else np.zeros_like(paired)
-    squares_elsewhere, df_elsewhere = others
-    phi = (whole / 2 * df + squares_elsewhere) / (2 * df + df_elsewhere)
-    variance = np.where(paired, of_difference, 2 * phi)  # of T - B, for an error of 1 point
-    cell_df = np.where(paired, df, 2 * df + df_elsewhere)
+    by_pair = paired[..., None]
+    variance = np.where(by_pair, of_difference, arms.sum(-1))
+    units = np.where(by_pair[..., None], (of_difference / 2)[..., None], arms)
+    share = np.where(paired, _together(c**2 * of_difference, one), _together(_flat(c, units), one))
     return Fit(
         estimate=effects @ c,
-        se=np.sqrt(np.where(seeds, of_u, variance * length) / n),
-        df=np.where(seeds, n - 1, cell_df),
+        se=np.sqrt(np.where(seeds, of_u, (c**2 * variance).sum(-1)) / n),
+        df=np.where(seeds, one, share),
         effects=effects,
-        cell_se=np.sqrt(variance[..., None] * error / n),
-        cell_df=cell_df,
-        spread=np.sqrt(phi * error.mean(-1)),
-        correlation=correlation,
+        cell_se=np.sqrt(variance / n),
+        cell_df=np.where(by_pair, one, _together(arms, one)),
+        spread=np.sqrt(arms.mean((-2, -1))),
+        correlation=np.nan_to_num(correlation),
         paired=paired,
         seeds=seeds,
     )
+
+
+def _flat(c: Array, units: Array) -> Array:
+    """c² times the variances [..., C, 2] of cells and arms, [..., 2 C]."""
+    weighted = c[:, None] ** 2 * units
+    return weighted.reshape(*weighted.shape[:-2], -1)
+
+
+def _together(parts: Array, df: int) -> Array:
+    """Satterthwaite's degrees of freedom of the last axis's sum, parts of ``df`` each.
+
+    (Σ v)² / Σ (v² / df), between ``df`` and the number of parts times ``df``; ``df`` where all are
+    0.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = df * parts.sum(-1) ** 2 / (parts**2).sum(-1)
+    return np.where(parts.sum(-1) > 0, found, float(df))
 
 
 def widened(fitted: Fit, each: Sequence[Fit]) -> Fit:
@@ -178,14 +178,13 @@ def widened(fitted: Fit, each: Sequence[Fit]) -> Fit:
     estimates = np.stack([one.estimate for one in each])
     se, df = add(fitted.se, fitted.df, estimates)
     cells = np.stack([one.effects for one in each])
-    cell_se, cell_df = add(fitted.cell_se, fitted.cell_df[..., None], cells)
-    # One number of degrees of freedom for all cells: their least.
+    cell_se, cell_df = add(fitted.cell_se, fitted.cell_df, cells)
     return replace(
         fitted,
         se=se,
         df=df,
         cell_se=cell_se,
-        cell_df=cell_df.min(-1),
+        cell_df=cell_df,
         sample=estimates.var(0, ddof=1) / number,
         sample_df=number - 1,
         runs_df=fitted.df,

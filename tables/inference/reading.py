@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from paper_repro.experiment.records import Records
-from tables.base import Cell, Delta
+from tables.base import Delta
+from tables.inference.estimate import Fit, fit, shrunk, widened
 from tables.inference.looks import LOOKS
-from tables.inference.pooled import Fit, fit, shrunk, widened
 from tables.inference.precision import Precision
 from tables.inference.rules import (
     POWER,
@@ -23,7 +23,7 @@ from tables.inference.rules import (
     repeated_interval,
     seeds_to_find,
 )
-from tables.inference.runs import Pairs, Value, arms, scatter
+from tables.inference.runs import Pairs, Value, arms
 
 __all__ = [
     "NOT_MEASURED",
@@ -88,15 +88,19 @@ def interaction(deltas: Mapping[str, Delta]) -> Terms:
     return {name: Term(delta, w) for (name, delta), w in zip(deltas.items(), (1, -1), strict=True)}
 
 
-def rise(deltas: Mapping[str, Delta], axis: Callable[[str], float]) -> Terms:
-    """How far Δ rises from the lowest to the highest position on an axis, along a common slope.
+def rise(
+    deltas: Mapping[str, Delta], axis: Callable[[str], float], span: float | None = None
+) -> Terms:
+    """How far Δ rises over a span of an axis, along a common slope.
 
-    The least-squares slope Σ (x[i] - x̄[g]) Δ[i] / Σ (x[i] - x̄[g])² times the axis's range, where
-    each group g has a level of its own: the differences whose names begin alike (before a comma).
+    The least-squares slope Σ (x[i] - x̄[g]) Δ[i] / Σ (x[i] - x̄[g])² times the span, where each
+    group g has a level of its own: the differences whose names begin alike (before a comma).
 
     Args:
         deltas: by name, "group, position".
         axis: the position on the axis in a name.
+        span: in the axis's unit; from the lowest to the highest position if None, which is less
+            where differences at an end were left out.
 
     Raises:
         ValueError: no group has two positions.
@@ -109,7 +113,7 @@ def rise(deltas: Mapping[str, Delta], axis: Callable[[str], float]) -> Terms:
     squares = sum(d * d for d in from_mean.values())
     if squares == 0:
         raise ValueError("a rise needs two positions on its axis")
-    scale = (max(x.values()) - min(x.values())) / squares
+    scale = (max(x.values()) - min(x.values()) if span is None else span) / squares
     return {name: Term(delta, scale * from_mean[name]) for name, delta in deltas.items()}
 
 
@@ -124,7 +128,6 @@ def judge(
     value: Value,
     rule: Rule,
     what: str,
-    others: Iterable[Cell] = (),
     aspects: Aspects | None = None,
     sampled: bool = False,
 ) -> Finding:
@@ -141,8 +144,6 @@ def judge(
         value: what is read.
         rule: what is asked of the effect.
         what: the effect's name in the evidence.
-        others: cells of the same table, whose runs scatter alike; those of the differences and
-            those named twice count once.
         aspects: for reading beside the verdict: the same effect of each aspect by itself, those
             apart from 0 by Holm over the aspects.
         sampled: whether the aspects are a random sample of what the effect is about, and the
@@ -166,14 +167,10 @@ def judge(
         terms = build({name: deltas[name] for name in kept})
     except ValueError as error:  # too little is left of it
         return Finding(UNDECIDED, f"{what}: {error}{suffix}")
-    own = (cell for d in deltas.values() for cell in (d.treatment, d.baseline))
-    elsewhere = scatter(others, own, records, value, len(seeds))
-    weights, even = np.array([terms[name].weight for name in kept]), rule.scale.even
-    fitted = fit(*arms(kept.values(), seeds), weights, elsewhere, even)
+    weights = np.array([terms[name].weight for name in kept])
+    fitted = fit(*arms(kept.values(), seeds), weights)
     by_aspect = {
-        aspect: fit(
-            *arms([Pairs.of(of[n], records, value) for n in kept], seeds), weights, even=even
-        )
+        aspect: fit(*arms([Pairs.of(of[n], records, value) for n in kept], seeds), weights)
         for aspect, of in (aspects or {}).items()
     }
     if sampled:

@@ -33,8 +33,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tables.inference.estimate import SEEDS, Fit
 from tables.inference.looks import LOOKS, increments, level
-from tables.inference.pooled import SEEDS, Fit
 from tables.inference.precision import Precision
 from tables.inference.scale import POINTS, Scale, says_none
 
@@ -116,7 +116,7 @@ def cells_apart(fitted: Fit, look: int) -> tuple[np.ndarray, np.ndarray]:
 
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.nan_to_num(fitted.effects / fitted.cell_se, nan=0.0)
-    df, share = fitted.cell_df[..., None], increments()[look]
+    df, share = fitted.cell_df, increments()[look]
     return holm(stats.t.sf(t, df), share), holm(stats.t.cdf(t, df), share)
 
 
@@ -154,13 +154,12 @@ def decide(fitted: Fit, look: int, rule: Rule, lost: bool = False) -> np.ndarray
     best = np.full(low.shape, HOLDS, dtype=object)
     fails = high < rule.bound
     if rule.everywhere:
-        quantile = stats.t.isf(level(look, fitted.cell_df), fitted.cell_df)
-        half = quantile[..., None] * fitted.cell_se
+        half = stats.t.isf(level(look, fitted.cell_df), fitted.cell_df) * fitted.cell_se
         every = (fitted.effects - half > 0).all(-1)
         best = np.where(every, HOLDS, AVERAGE).astype(object)
         fails = fails | cells_apart(fitted, look)[1].any(-1)
         above = above | (every & (not lost))
-    small = (high < rule.scale.margin) & (rule.bound == 0.0)
+    small = (high < rule.scale.margin) & (rule.bound == 0.0) & (low <= rule.bound)
     otherwise = np.where(small, rule.scale.none, UNDECIDED).astype(object)
     return np.where(fails, FAILS, np.where(above, best, otherwise))
 

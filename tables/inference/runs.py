@@ -1,4 +1,4 @@
-"""The runs of differences and cells as numbers by seed, from records and from measures."""
+"""The runs of differences as numbers by seed, from records and from measures."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from paper_repro.experiment.records import Record, Records
-from tables.base import Cell, Delta
-from tables.inference.pooled import residuals
+from tables.base import Delta
 from tables.stats import read_run
 
-__all__ = ["Pairs", "Value", "arms", "scatter"]
+__all__ = ["Pairs", "Value", "arms"]
 
 Value = Callable[[Record], float | None]
 
@@ -64,29 +63,3 @@ def arms(pairs: Iterable[Pairs], seeds: Sequence[int]) -> tuple[np.ndarray, np.n
     lacks = (float("nan"), float("nan"))
     both = np.array([[p.runs.get(seed, lacks) for seed in seeds] for p in pairs])
     return both[..., 0], both[..., 1]
-
-
-def scatter(
-    cells: Iterable[Cell], without: Iterable[Cell], records: Records, value: Value, most: int
-) -> tuple[float, int]:
-    """Residuals of the first ``most`` runs of each cell that reads ``value``.
-
-    Cells ``without`` are left out, and each counts once.
-    """
-    seen = {_name(cell) for cell in without}
-    squares, df = 0.0, 0
-    for cell in cells:
-        other = cell.value is not None or cell.measurement is not None
-        if not cell.runs or other or _name(cell) in seen:
-            continue
-        seen.add(_name(cell))
-        read = (records.get(config) for config in cell.runs)
-        values = [v for record in read if record and (v := value(record)) is not None][:most]
-        if len(values) > 1:
-            own, own_df = residuals(np.array([values]))
-            squares, df = squares + float(own), df + own_df
-    return squares, df
-
-
-def _name(cell: Cell) -> str:
-    return min((config.fingerprint for config in cell.runs), default="")

@@ -1,4 +1,4 @@
-"""In which unit an effect is, how small it is to count as none, and how runs scatter there."""
+"""In which unit an effect is, how small it is to count as none."""
 
 from __future__ import annotations
 
@@ -17,14 +17,11 @@ class Scale:
         unit: of an effect, as it stands behind the number.
         margin: an effect that is smaller is called none, and experiments are planned to find it.
         sought: what the effect is called.
-        even: whether runs scatter alike in all cells; else with a variance that grows like the
-            error 100 - y, as that of a share of right answers (%) does.
     """
 
     unit: str = "points"
     margin: float = 0.2
     sought: str = "gain"
-    even: bool = False
 
     @property
     def none(self) -> str:

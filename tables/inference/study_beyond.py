@@ -22,8 +22,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tables.inference.estimate import fit, widened
 from tables.inference.looks import LOOKS
-from tables.inference.pooled import fit, widened
 from tables.inference.rules import (
     AVERAGE,
     FAILS,
@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 _UP = (HOLDS, AVERAGE)
-_FALL = Scale("log points", 10.0, "fall", even=True)
+_FALL = Scale("log points", 10.0, "fall")
 _ROBUST = Scale("points", 0.5)
 _BLEU = Scale("BLEU", 0.2)
 
@@ -161,10 +161,10 @@ def along_directions(
         arms[0] += fall + tau * rng.standard_normal((_DIRECTIONS, shape[0], 1, 1))
         for look, n in enumerate(LOOKS):
             ours, theirs = (arm[..., :n] for arm in arms)
-            fitted = fit(ours.mean(0), theirs.mean(0), _FLAT.weights, even=True)
+            fitted = fit(ours.mean(0), theirs.mean(0), _FLAT.weights)
             if sampled:
                 pairs = zip(ours, theirs, strict=True)
-                each = [fit(t, b, _FLAT.weights, even=True) for t, b in pairs]
+                each = [fit(t, b, _FLAT.weights) for t, b in pairs]
                 fitted = widened(fitted, each)
             found[look].append(decide(fitted, look, _FLAT.asked))
     return [np.concatenate(parts) for parts in found]

@@ -75,6 +75,7 @@ def _grid(
     return [
         [*row.labels, *(_shown(entry, records, value, paper) for entry in row.entries)]
         for row in table.rows
+        if value is table.value or not row.only_words
     ]
 
 
@@ -215,6 +216,8 @@ def csv(table: Table, records: Records, profile: Profile) -> str:
         paper = profile.evidence and value not in table.incomparable
         for row, header, entry in _entries(table, width):
             if isinstance(entry, Words):
+                if value is not table.value:
+                    continue
                 lines.append(
                     {
                         "profile": profile.name,

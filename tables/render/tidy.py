@@ -5,6 +5,7 @@ from __future__ import annotations
 from paper_repro.experiment.profiles import Profile
 from paper_repro.experiment.records import Records
 from tables.base import Cell, Table
+from tables.stats import Value, read_run
 
 __all__ = ["runs_csv"]
 
@@ -14,9 +15,9 @@ _COLUMNS = ("profile", "column", "value", "seed", "status", "measured", "missed"
 def runs_csv(table: Table, records: Records, profile: Profile) -> str:
     """One line a run and cell: labels, column, seed, what was measured, and the fingerprint.
 
-    ``value`` names what is read from the record: the table's own value, its alternatives, or the
-    cell's own. ``status`` is the record's, ``missing`` where there is none; ``missed`` the sparsity
-    reached minus the one asked for.
+    ``value`` names what is read: the table's own value, its alternatives, the cell's own, or the
+    measure of the trained run. ``status`` is the record's, ``missing`` where there is none;
+    ``missed`` the sparsity reached minus the one asked for.
     """
     import pandas as pd  # here, so that a machine that only trains does without
 
@@ -25,23 +26,32 @@ def runs_csv(table: Table, records: Records, profile: Profile) -> str:
     lines = []
     for row in table.rows:
         for header, entry in zip(table.headers[width:], row.entries, strict=True):
-            if not isinstance(entry, Cell) or getattr(entry, "measurement", None) is not None:
+            if not isinstance(entry, Cell):
                 continue
+            alone = entry.value is not None or entry.measurement is not None
             values = (table.value, *(value for _, value in table.alternatives))
-            for read in values if entry.value is None else (entry.value,):
+            for read in values[:1] if alone else values:
                 for config in entry.runs:
                     record = records.get(config)
+                    found = None if record is None else read_run(entry, record, records, read)[0]
                     lines.append(
                         {
                             **dict(zip(names, row.labels, strict=True)),
                             "profile": profile.name,
                             "column": header,
-                            "value": read.__name__,
+                            "value": _name(entry, read),
                             "seed": config.seed,
                             "status": "missing" if record is None else record.status,
-                            "measured": None if record is None else read(record),
+                            "measured": found,
                             "missed": None if record is None else record.missed,
                             "run": config.fingerprint,
                         }
                     )
     return pd.DataFrame(lines, columns=[*names, *_COLUMNS]).to_csv(index=False)
+
+
+def _name(cell: Cell, read: Value) -> str:
+    """What a cell's numbers are."""
+    if cell.measurement is not None:
+        return cell.measurement.spec.name
+    return (cell.value or read).__name__

@@ -111,7 +111,9 @@ def grids(table: Table, records: Records, profile: Profile, page: Path) -> Itera
     for title, value in readings:
         show = _Show(table, records, profile, page, value)
         rows = tuple(
-            (row.labels, tuple(show(entry) for entry in row.entries)) for row in table.rows
+            (row.labels, tuple(show(entry) for entry in row.entries))
+            for row in table.rows
+            if value is table.value or not row.only_words
         )
         yield Grid(title, table.headers, width, rows)
 

@@ -67,8 +67,6 @@ class Part:
         deltas = self.deltas(profile)
         if not deltas:
             return Finding(NOT_MEASURED, f"the {profile.name} profile has none of it")
-        table = table_of(self.table, profile)
-        cells = [e for row in table.rows for e in row.entries if isinstance(e, Cell)]
         reads = self.aspects(profile) if self.aspects else {}
         aspects = {
             aspect: {name: reread(delta, read) for name, delta in deltas.items()}
@@ -81,7 +79,6 @@ class Part:
             last_accuracy,
             self.rule,
             self.what,
-            cells,
             aspects,
             self.sampled,
         )

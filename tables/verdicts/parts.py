@@ -8,7 +8,7 @@ from paper_repro.experiment.profiles import Profile
 from tables.ablation_weight_decay import comparisons
 from tables.base import Delta
 from tables.compare import data_label
-from tables.inference.reading import Term, interaction, mean, rise
+from tables.inference.reading import Build, interaction, mean, rise
 from tables.inference.rules import Rule
 from tables.verdicts.part import Part, Whole, column, optimizers, shown, with_looks
 from tables.verdicts.parts_beyond import CORRUPTION, SURFACES, TASKS, TRANSLATION_CONTROL
@@ -38,8 +38,9 @@ def _percent(name: str) -> float:
     return float(words[0].rstrip("%"))
 
 
-def _rising(deltas: Mapping[str, Delta]) -> Mapping[str, Term]:
-    return rise(deltas, _percent)
+def _rising(low: float, high: float) -> Build:
+    """The rise between two percentages, whichever differences are left."""
+    return lambda deltas: rise(deltas, _percent, high - low)
 
 
 def _decay(sparsity: float, kind: str) -> Callable[[Profile], Mapping[str, Delta]]:
@@ -91,7 +92,7 @@ PARTS: tuple[Part, ...] = (
         "the gain grows with sparsity, 0 to 98 % (R6)",
         "ablation-sweep",
         column("ablation-sweep", "accuracy"),
-        build=_rising,
+        build=_rising(0, 98),
         what="rise of Δ from 0 to 98 %",
     ),
     Part(
@@ -99,7 +100,7 @@ PARTS: tuple[Part, ...] = (
         "the gain grows with sparsity, 90 to 98 %: CIFAR-10 without LT (Table 1)",
         "table1",
         _table1("cifar10", lottery=False),
-        build=_rising,
+        build=_rising(90, 98),
         what="rise of Δ from 90 to 98 %",
     ),
     Part(
@@ -124,7 +125,7 @@ PARTS: tuple[Part, ...] = (
         "S2-SAM helps more when LT prunes more per round, at exactly 90 % (R4)",
         "ablation-ratio",
         column("ablation-ratio", "trimmed to exactly 90%"),
-        build=_rising,
+        build=_rising(20, 40),
         what="rise of Δ from 20 to 40 % a round",
     ),
     Part(

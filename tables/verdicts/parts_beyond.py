@@ -30,7 +30,7 @@ __all__ = ["CORRUPTION", "SURFACES", "TASKS", "TRANSLATION_CONTROL", "depth", "h
 # those at hand differ in that is part of the error.
 
 #: A tenth, for want of a published number: a smaller change could not be seen in a picture.
-_FALL = Scale("log points", 10.0, "fall", even=True)
+_FALL = Scale("log points", 10.0, "fall")
 _RISE = replace(_FALL, sought="rise")
 
 
@@ -168,7 +168,7 @@ CORRUPTION = (
         "S2-SAM gains more under corruptions than on the same images without (Table 5)",
         "table5",
         _more_than_clean,
-        rule=Rule(scale=replace(_ROBUST, even=True)),
+        rule=Rule(scale=_ROBUST),
         what="mean Δ under corruptions minus Δ on clean images",
     ),
 )

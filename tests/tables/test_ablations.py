@@ -13,7 +13,8 @@ from paper_repro.registry import Spec
 from tables import TABLES
 from tables.base import Delta, Table
 from tables.compare import RHO
-from tables.render import latex, markdown
+from tables.render import csv, latex, markdown
+from tables.report.shown import grids
 
 
 def build(name: str, profile: str) -> Table:
@@ -211,7 +212,7 @@ def test_weight_decay_of_the_project_is_the_sweeps_runs() -> None:
         assert (config.fingerprint in sweep) == (config.weight_decay == 5e-4)
 
 
-def test_the_pooled_row_speaks_once_there_are_three_seeds(tmp_path: Path) -> None:
+def test_the_judged_row_speaks_once_there_are_three_seeds(tmp_path: Path) -> None:
     records = Records(tmp_path)
     table = build("ablation-weight-decay", "paper")
     means = {("sgd", 1e-4): 89.0, ("sgd", 5e-4): 90.0, ("s2sam", 1e-4): 89.5, ("s2sam", 5e-4): 91.0}
@@ -221,4 +222,15 @@ def test_the_pooled_row_speaks_once_there_are_three_seeds(tmp_path: Path) -> Non
     fair, released, interaction = (e.say(records) for e in table.rows[4].entries)
     assert fair.startswith("mean Δ at equal weight decay: +0.75 [")
     assert released.startswith("Δ as released: +2.00 [") and "interaction: +0.50 [" in interaction
-    assert "+0.50 [+0.50, +0.50] (3)" in markdown(table, records, PROFILES["paper"])
+    page = markdown(table, records, PROFILES["paper"])
+    assert "+0.50 [+0.50, +0.50] (3)" in page and page.count("judged as in claims") == 2
+    # What is said of the last epoch does not stand among best ones.
+    for c in table.runs():
+        body = records.get(c).body
+        best = body["accuracy"]["last"] + 1.0 + 0.1 * c.seed
+        records.write(c, "finished", made_body(last=body["accuracy"]["last"], best=best))
+    page = markdown(table, records, PROFILES["paper"])
+    assert "## Best epoch" in page and page.count("judged as in claims") == 2
+    assert csv(table, records, PROFILES["paper"]).count("mean Δ at equal weight decay: +0.75") == 2
+    *_, best = grids(table, records, PROFILES["paper"], tmp_path)
+    assert best.title.startswith("Best epoch") and len(best.rows) == 8

@@ -13,7 +13,6 @@ from paper_repro.experiment.profiles import profile
 from paper_repro.experiment.records import Records
 from tables.base import Cell, Delta, last_accuracy
 from tables.effects import effects, mean_effect
-from tables.inference.pooled import fit
 
 CPU = profile("cpu")
 SPARSITIES = (0.9, 0.95, 0.98)
@@ -38,23 +37,23 @@ def write(records, delta, ours, theirs):
                 records.write(config, "finished", made_body(last=value, best=value))
 
 
-def test_with_equal_seeds_it_is_the_claims_model(tmp_path):
+def test_with_equal_seeds_by_hand(tmp_path):
     records, rng = Records(tmp_path), np.random.default_rng(1)
     ours, theirs = rng.normal(80, 0.5, (2, 3, 3))
     for delta, t, b in zip(deltas().values(), ours, theirs, strict=True):
         write(records, delta, t, b)
     found = effects(deltas(), records, last_accuracy)
-    model = fit(ours, theirs, np.full(3, 1 / 3))
-    assert not model.paired and not model.seeds  # what the plain intervals assume
-    assert found.df == int(model.df) == 12
+    assert found.df == 12
     each = list(found.each.values())
-    assert [e.mean for e in each] == pytest.approx(list(model.effects))
-    # The errors that weigh the squares are each arm's own here, and the cell's there.
-    assert [e.se for e in each] == pytest.approx(list(model.cell_se), rel=0.02)
+    assert [e.mean for e in each] == pytest.approx(list((ours - theirs).mean(-1)))
+    arms = np.stack([ours, theirs])
+    error = 100 - arms.mean(-1)
+    phi = (arms.var(-1) * 3 / error).sum() / 12
+    assert [e.se for e in each] == pytest.approx(list(np.sqrt(phi * error.sum(0) / 3)))
     assert each[0].half == pytest.approx(stats.t.ppf(0.975, 12) * each[0].se)
     mean = mean_effect(found, deltas())
-    assert mean.mean == pytest.approx(float(model.estimate))
-    assert mean.se == pytest.approx(float(model.se), rel=0.02)
+    assert mean.mean == pytest.approx(float((ours - theirs).mean()))
+    assert mean.se == pytest.approx(float(np.sqrt(phi * error.sum() / 3) / 3))
 
 
 def test_a_cell_of_one_seed_borrows_its_interval_from_the_others(tmp_path):

@@ -1,5 +1,8 @@
 """Cells that read measures of trained runs."""
 
+import io
+
+import pandas as pd
 from workplaces import made_body, tiny
 
 from paper_repro.experiment.measures import Measures
@@ -8,6 +11,7 @@ from paper_repro.experiment.records import Records
 from paper_repro.measure import MEASURES
 from tables.base import Cell, Delta, Measurement, Row, Table
 from tables.render import csv, markdown
+from tables.render.tidy import runs_csv
 from tables.stats import summarise
 
 SPEC = MEASURES.spec("sharpness")
@@ -45,6 +49,19 @@ def test_a_difference_of_measured_cells_is_paired_by_seed(tmp_path):
     delta = Delta(cell((0, 1)), cell((0, 1), lr=0.2))
     found = summarise(delta, Records(tmp_path), None)
     assert found.mean == -1.5 and found.n == 2
+
+
+def test_runs_one_by_one_have_what_was_measured_of_them(tmp_path):
+    for seed, worst in enumerate((1.0, None)):
+        fill(tmp_path, tiny(seed=seed), worst)
+    measured, plain = cell(range(3)), Cell(cell(range(1)).runs)
+    table = Table("t", "T", ("m", "worst", "a"), (Row(("x",), (measured, plain)),))
+    frame = pd.read_csv(io.StringIO(runs_csv(table, Records(tmp_path), profile("cpu"))))
+    own = frame[frame.column == "worst"]
+    assert list(own.value) == ["sharpness"] * 3 and list(own.seed) == [0, 1, 2]
+    assert own.measured.tolist()[0] == 1.0 and own.measured.isna().tolist() == [False, True, True]
+    assert list(own.status) == ["finished", "finished", "missing"]
+    assert list(frame[frame.column == "a"].value) == ["last_accuracy"]
 
 
 def test_a_page_says_how_many_measures_are_there_and_a_csv_what_is_read(tmp_path):

@@ -7,7 +7,7 @@ from workplaces import made_body, tiny
 from paper_repro.experiment.records import Records
 from paper_repro.optim import OPTIMIZERS
 from tables.base import Cell, Delta, last_accuracy
-from tables.inference.pooled import fit
+from tables.inference.estimate import fit
 from tables.inference.reading import NOT_MEASURED, interaction, judge, mean, rise
 from tables.inference.rules import AVERAGE, FAILS, HOLDS, NO_LARGER, UNDECIDED, Rule
 
@@ -34,9 +34,9 @@ def delta(records, number, effect, seeds=3, skip=()):
     return Delta(Cell(tuple(ours)), Cell(tuple(base)))
 
 
-def found(records, effects, rule=EVERY, seeds=3, build=mean, others=()):
+def found(records, effects, rule=EVERY, seeds=3, build=mean):
     deltas = {f"cell {i}": delta(records, i, e, seeds) for i, e in enumerate(effects)}
-    return judge(build, deltas, records, last_accuracy, rule, "mean Δ", others)
+    return judge(build, deltas, records, last_accuracy, rule, "mean Δ")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_verdicts_at_three_seeds(records, effects, verdict):
     assert ("(cell 2)" in finding.evidence) == (effects[-1] == -2.0)
 
 
-def test_the_evidence_is_the_pooled_models(records):
+def test_the_evidence_is_the_estimates(records):
     finding = found(records, (0.5, 0.7), Rule())
     fitted = fit(90 + NOISE[1, :2, :3] + [[0.5], [0.7]], 90 + NOISE[0, :2, :3], np.full(2, 0.5))
     assert finding.evidence.startswith(f"mean Δ: {float(fitted.estimate):+.2f} [")
@@ -108,20 +108,6 @@ def test_a_run_that_failed_is_waited_for(records):
     assert finding.verdict == UNDECIDED and "no look yet" in finding.evidence
 
 
-def test_other_cells_of_a_table_sharpen_the_spread_each_once(records):
-    one = {"a": delta(records, 0, 0.5)}
-    more = [delta(records, i, 0.0) for i in (1, 2)]
-    others = [cell for d in (*more, *one.values(), *more) for cell in (d.treatment, d.baseline)]
-    alone = judge(mean, one, records, last_accuracy, Rule(), "Δ")
-    wide = judge(mean, one, records, last_accuracy, Rule(), "Δ", others)
-    every = np.concatenate([NOISE[0, :3, :3], NOISE[1, :3, :3]])
-    pooled = np.sqrt(every.var(-1, ddof=1).mean())  # nearly: the errors differ by a little
-    spread = float(wide.evidence.split("spread ")[1].split(",")[0])
-    assert spread == pytest.approx(pooled, abs=0.01)
-    assert alone.evidence.split("[")[0] == wide.evidence.split("[")[0]
-    assert alone.evidence != wide.evidence
-
-
 # -- weights -------------------------------------------------------------------------------------
 
 
@@ -139,6 +125,14 @@ def test_a_rise_is_the_least_squares_slope_over_the_axis():
     slope = np.polyfit(x, gains, 1)[0]
     effect = sum(term.weight * gain for term, gain in zip(weights.values(), gains, strict=True))
     assert effect == pytest.approx(slope * 90)
+
+
+def test_a_rise_over_a_span_does_not_depend_on_what_is_left():
+    whole = rise(names("90%", "95%", "98%"), percent, 8.0)
+    left = rise(names("90%", "95%"), percent, 8.0)
+    for terms in (whole, left):
+        slope = sum(term.weight * 0.1 * percent(name) for name, term in terms.items())
+        assert slope == pytest.approx(0.8)
 
 
 def test_groups_of_a_rise_have_their_own_level():

@@ -37,19 +37,24 @@ def test_theory_is_read_from_its_report(tmp_path, monkeypatch):
     monkeypatch.setattr(measured, "_CHECKOUT", tmp_path)
     (tmp_path / "theory").mkdir()
     report = tmp_path / "theory" / "report.md"
-    names = ("lemma1_equal_printed", "theorem1_printed", "theorem1_appendix_printed", "smooth")
+    names = (*measured.PRINTED.values(), "smooth")
 
-    def write(*said):
-        rows = zip(names, said, strict=False)
+    def write(first, second, third, corrected=None, others=("holds",) * 3):
+        said = (first, others[0], second, third, *others[1:], corrected)
+        rows = [(n, v) for n, v in zip(names, said, strict=True) if v]
         report.write_text("".join(f"| {name} | {verdict} | 1 |\n" for name, verdict in rows))
         return measured.theory()
 
     assert write("holds", "holds", "holds").verdict == HOLDS
     assert write("holds", "inconclusive", "holds").verdict == UNDECIDED
     found = write("violated", "holds", "holds", "holds")
-    assert found.verdict == FAILS and "Lemma 1 violated, Theorem 1 holds" in found.evidence
+    assert found.verdict == FAILS and "Lemma 1 violated, its form" in found.evidence
+    assert "Theorem 1 holds" in found.evidence
+    for i in range(3):
+        others = tuple("violated" if i == j else "holds" for j in range(3))
+        assert write("holds", "holds", "holds", others=others).verdict == FAILS
     assert "corrected statements that hold: 1 of 1 (theory/report.md)" in found.evidence
     found = write("violated", "holds", "holds", "inconclusive")
     assert "corrected statements that hold: 0 of 1 (smooth inconclusive)" in found.evidence
     with pytest.raises(UserError, match="has no verdict on theorem1_appendix_printed"):
-        write("holds", "holds")
+        write("holds", "holds", None)
