@@ -10,8 +10,9 @@ from paper_repro.engine.build import best, build, supported
 from paper_repro.errors import UserError
 
 if __name__ == "__main__":
-    try:
-        for name in supported() if "--all" in sys.argv[1:] else (best(),):
+    for asked in supported() if "--all" in sys.argv[1:] else (None,):
+        try:
+            name = asked or best()
             print(f"the sparse engine for {name}: {build(name)}")
-    except UserError as error:
-        print(f"{error}; without it runs train by PyTorch's dense kernels")
+        except UserError as error:
+            print(f"{error}; without it runs train by PyTorch's dense kernels")

@@ -191,7 +191,7 @@ class _Backward:
                 self.bound.scratch(len(every))
         source = b.sizes[branch.source]
         row, source_row = (size.width + 2) * b.block, (source.width + 2) * b.block
-        per_block = self.bound.keep(torch.zeros(b.blocks * len(off)))
+        per_block = self.bound.keep(torch.zeros(b.blocks * len(off), dtype=torch.float32))
         self.ops.add(
             Kind.WGRAD,
             [
@@ -247,7 +247,7 @@ class _Backward:
             extra = {"stats": at(self.bound.norms[producer.main.conv].stats)}
         for number, (r, c) in enumerate(itertools.product(range(stride), repeat=2)):
             ptr, off, index = self.bound.backward_pattern(readers, base, r, c)
-            values = self.bound.keep(torch.zeros(len(index)))
+            values = self.bound.keep(torch.zeros(len(index), dtype=torch.float32))
             self.gathers.append((index, values))
             shift = (r * size.width + c) * block
             border = (size.width + 2) * block

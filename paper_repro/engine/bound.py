@@ -76,7 +76,9 @@ class Bound:
     def scratch(self, longest: int) -> None:
         """Sums under way of the gradients by as many weights as ``longest``, for each thread."""
         b = self.buffers
-        self.partial = self.keep(torch.zeros(min(b.threads, b.blocks), longest * b.lanes))
+        self.partial = self.keep(
+            torch.zeros(min(b.threads, b.blocks), longest * b.lanes, dtype=torch.float32)
+        )
 
     def keep(self, tensor: Tensor) -> Tensor:
         self.kept.append(tensor)
@@ -86,7 +88,7 @@ class Bound:
         c, b = branch.outputs, self.buffers
 
         def vector() -> Tensor:
-            return self.keep(torch.zeros(c))
+            return self.keep(torch.zeros(c, dtype=torch.float32))
 
         return Norm(
             vector(),
@@ -94,7 +96,7 @@ class Bound:
             vector(),
             vector(),
             (vector(), vector(), vector()),
-            self.keep(torch.zeros(b.blocks, c, 2, b.lanes)),
+            self.keep(torch.zeros(b.blocks, c, 2, b.lanes, dtype=torch.float32)),
         )
 
     def find_nonzeros(self, branch: Branch) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -77,7 +78,7 @@ class Buffers:
             for branch in branches(node):
                 self.before[branch.conv] = self._plain(size)
         last = self.sizes[-1]
-        self.features = torch.zeros(self.blocks * self.block, last.channels)
+        self.features = torch.zeros(self.blocks * self.block, last.channels, dtype=torch.float32)
         self.feature_gradient = torch.zeros_like(self.features)
         self._gradients: dict[Size, list[Tensor]] = defaultdict(list)
         self._padded_gradients: dict[Size, Tensor] = {}
@@ -106,10 +107,9 @@ class Buffers:
         if size not in self._padded_gradients:
             threads = min(self.threads, self.blocks)
             shape = (2 * threads, size.channels, size.height + 2, size.width + 2, self.block)
-            buffer = torch.zeros(shape, dtype=self.dtype)
-            if buffer.numel() >= 2**31:  # the patterns' offsets are int32
+            if math.prod(shape) >= 2**31:  # the patterns' offsets are int32
                 raise UserError(f"a batch of {self.batch} is too large for the sparse engine")
-            self._padded_gradients[size] = buffer
+            self._padded_gradients[size] = torch.zeros(shape, dtype=self.dtype)
         return self._padded_gradients[size]
 
 

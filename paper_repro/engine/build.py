@@ -40,6 +40,7 @@ INSTRUCTION_SETS: dict[str, tuple[frozenset[str], tuple[str, ...]]] = {
     "generic": (frozenset(), ()),
 }
 
+_NOTHING = "int main() { return 0; }\n"
 _SOURCES = Path(__file__).parent / "native"
 _FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=fast", "-fno-math-errno")
 
@@ -81,12 +82,18 @@ def supported() -> tuple[str, ...]:
 def best() -> str:
     """The widest instruction set here, or what ``PAPER_REPRO_ISA`` names.
 
+    That is of those whose library there is, or that the compiler knows: GCC knows ``x86-64-v4``
+    since its version 11.
+
     Raises:
         UserError: it names one that this processor does not have.
     """
     asked = os.environ.get("PAPER_REPRO_ISA")
     if not asked:
-        return supported()[0]
+        for isa in supported():
+            if _built(isa) or _known(isa):
+                return isa
+        return supported()[0]  # building it says why it cannot be had
     if asked not in supported():
         raise UserError(
             f"PAPER_REPRO_ISA={asked} is not among this processor's: {', '.join(supported())}"
@@ -107,21 +114,18 @@ def build(isa: str, folder: Path | None = None, extra: tuple[str, ...] = ()) -> 
         extra: more flags for the compiler, beside those in ``PAPER_REPRO_CXXFLAGS``.
 
     Raises:
-        UserError: there is no C++ compiler, it fails, or there is no place for what it makes.
+        UserError: there is no C++ compiler, it cannot be run or fails, or there is no place for
+            what it makes.
     """
-    more = shlex.split(os.environ.get("PAPER_REPRO_CXXFLAGS", ""))
-    flags = (*_FLAGS, *INSTRUCTION_SETS[isa][1], *extra, *more)
-    digest = hashlib.sha256(" ".join((*flags, platform.machine())).encode())
-    for source in sorted(_SOURCES.glob("*.[ch]*")):
-        digest.update(source.read_bytes())
-    name = f"engine-{isa}-{digest.hexdigest()[:12]}.so"
-    places = [folder] if folder else [_SOURCES / "lib", _cache()]
+    flags, name = _flags(isa, extra)
+    places = _places(folder)
     for place in places:
-        if (place / name).exists():
+        if os.path.exists(place / name):  # Path's own raises where a folder may not be read
             return place / name
     command = compiler()
     if command is None:
         raise UserError("the sparse engine needs a C++ compiler (c++, g++ or clang++), or CXX")
+    reason: OSError | None = None
     for place in places:
         try:
             return _compile(command, flags, place, name)
@@ -130,16 +134,49 @@ def build(isa: str, folder: Path | None = None, extra: tuple[str, ...] = ()) -> 
     raise UserError(f"there is no place for the sparse engine's library {name}: {reason}")
 
 
+def _flags(isa: str, extra: Sequence[str] = ()) -> tuple[tuple[str, ...], str]:
+    """The compiler's flags for an instruction set, and the name of the library that they make."""
+    more = shlex.split(os.environ.get("PAPER_REPRO_CXXFLAGS", ""))
+    flags = (*_FLAGS, *INSTRUCTION_SETS[isa][1], *extra, *more)
+    digest = hashlib.sha256(" ".join((*flags, platform.machine())).encode())
+    for source in sorted(_SOURCES.glob("*.[ch]*")):
+        digest.update(source.read_bytes())
+    return flags, f"engine-{isa}-{digest.hexdigest()[:12]}.so"
+
+
+def _places(folder: Path | None = None) -> list[Path]:
+    """Where a library may lie, in order."""
+    if folder is not None:
+        return [folder]
+    cache = _cache()
+    return [_SOURCES / "lib"] if cache is None else [_SOURCES / "lib", cache]
+
+
+def _built(isa: str) -> bool:
+    _, name = _flags(isa)
+    return any(os.path.exists(place / name) for place in _places())
+
+
+def _known(isa: str) -> bool:
+    """Whether there is a compiler that knows an instruction set."""
+    command = compiler()
+    try:
+        return command is not None and _compiles(command, INSTRUCTION_SETS[isa][1])
+    except (UserError, OSError):
+        return False
+
+
 def _compile(command: Sequence[str], flags: Sequence[str], place: Path, name: str) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place, prefix=".") as scratch:
         made = Path(scratch) / name
         whole = [*command, *flags, *_openmp(tuple(command)), str(_SOURCES / "engine.cpp")]
-        ran = subprocess.run([*whole, "-o", str(made)], capture_output=True, text=True, check=False)
+        ran = _run([*whole, "-o", str(made)])
         if ran.returncode:
             lines = ran.stderr.splitlines() or [f"it returned {ran.returncode}"]
             first = next((line for line in lines if "error" in line), lines[0])
-            raise UserError(f"the sparse engine does not compile with {command[0]}: {first}")
+            least = "" if "-generic-" in name else " (PAPER_REPRO_ISA=generic asks least of it)"
+            raise UserError(f"the sparse engine does not compile with {command[0]}: {first}{least}")
         with made.open("rb") as file:
             os.fsync(file.fileno())
         # Of two processes that build at once the later one replaces the file by an equal one.
@@ -147,23 +184,47 @@ def _compile(command: Sequence[str], flags: Sequence[str], place: Path, name: st
     return place / name
 
 
-def _cache() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "paper_repro" / "engine"
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a compiler.
+
+    Raises:
+        UserError: it cannot be executed.
+    """
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False
+        )
+    except OSError as error:  # built for another machine, say
+        raise UserError(f"the C++ compiler {command[0]} cannot be run: {error.strerror}") from error
+
+
+def _cache() -> Path | None:
+    """The user's cache, if there is a user with a home."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(root or Path.home() / ".cache") / "paper_repro" / "engine"
+    except RuntimeError:
+        return None
+
+
+def _openmp(command: tuple[str, ...]) -> tuple[str, ...]:
+    """``-fopenmp`` where it works; without it the engine has one thread."""
+    code = "#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n"
+    return ("-fopenmp",) if _compiles(command, ("-fopenmp",), code) else ()
 
 
 @functools.cache
-def _openmp(command: tuple[str, ...]) -> tuple[str, ...]:
-    """``-fopenmp`` where it works; without it the engine has one thread."""
+def _compiles(command: tuple[str, ...], flags: tuple[str, ...], code: str = _NOTHING) -> bool:
+    """Whether the compiler makes a program of this with these flags.
+
+    Raises:
+        UserError: it cannot be executed.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "probe.cpp"
-        source.write_text("#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n")
-        ran = subprocess.run(
-            [*command, "-fopenmp", str(source), "-o", str(Path(scratch) / "probe")],
-            capture_output=True,
-            check=False,
-        )
-    return ("-fopenmp",) if ran.returncode == 0 else ()
+        source.write_text(code)
+        ran = _run([*command, *flags, str(source), "-o", str(Path(scratch) / "probe")])
+    return ran.returncode == 0
 
 
 @functools.cache

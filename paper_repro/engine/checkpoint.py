@@ -131,7 +131,7 @@ def sparsify(state: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
         values = {names[int(i)]: s[key] for i, s in optimizer["state"].items() if key in s}
         first = next(iter(values.values()))
         if isinstance(first, Tensor) and first.dim():
-            zeros = {n: torch.zeros(s) for n, s in layout.shapes.items() if n not in values}
+            zeros = {n: first.new_zeros(s) for n, s in layout.shapes.items() if n not in values}
             packed[key] = layout.pack({**zeros, **values})
         else:
             packed[key] = first

@@ -9,11 +9,12 @@ from torch.optim import Optimizer
 from paper_repro.engine.build import library
 from paper_repro.engine.lower import Uncovered, check_image, lower
 from paper_repro.engine.masks import PackedMasks
-from paper_repro.engine.net import SparseNet
+from paper_repro.engine.net import SparseNet, check_tensors
 from paper_repro.errors import UserError
 from paper_repro.measure.flops import inference_flops, layer_macs
-from paper_repro.optim import Perturbing
+from paper_repro.optim import Perturbing, unwrapped
 from paper_repro.sparse import SparseMethod
+from paper_repro.sparse.masks import _ELEMENTWISE
 
 __all__ = ["ENGINES", "attach", "choose", "obstacle", "worth"]
 
@@ -38,6 +39,16 @@ def obstacle(
         check_image(lower(model), *image[1:])
     except Uncovered as reason:
         return str(reason)
+    floating = {n: b for n, b in model.named_buffers() if b.is_floating_point()}
+    try:
+        check_tensors({**dict(model.named_parameters()), **floating})
+    except UserError as error:
+        return str(error)
+    inner = unwrapped(optimizer)
+    base = inner.base if isinstance(inner, Perturbing) else inner
+    # It would see one vector of all weights, not each layer's matrix.
+    if type(base) not in _ELEMENTWISE:
+        return f"{type(base).__name__} is not known to treat each weight by itself"
     if isinstance(optimizer, Perturbing) and not optimizer.blind_to_tensors:
         return f"{type(optimizer).__name__} treats each parameter tensor in a way of its own"
     if not method.masks_only:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
-from weakref import ref
 
 import torch
 from torch import Tensor
@@ -15,7 +14,6 @@ from paper_repro.engine.net import SparseNet
 from paper_repro.errors import UserError
 from paper_repro.optim import exact
 from paper_repro.sparse import Masks
-from paper_repro.sparse.export import TRAINED_APART
 
 __all__ = ["PackedMasks"]
 
@@ -38,7 +36,7 @@ class PackedMasks(Masks):
         self.optimizer = optimizer
         self.weights = before.weights  # their shapes; the values are in the net
         self._total = before._total
-        TRAINED_APART[net.model] = ref(self)
+        net.own(self)
 
     @property
     def open(self) -> bool:
@@ -66,12 +64,7 @@ class PackedMasks(Masks):
         return self.net.layout.unpack(exact(optimizer, self.net.flat), name)
 
     def gradient(self, name: str) -> Tensor:
-        if self.net.dense_is_fresh:
-            return self.net.dense[name]
-        flat = self.net.flat
-        if flat.grad is None:
-            return torch.zeros(self.net.layout.shapes[name])
-        return self.net.layout.unpack(flat.grad, name)
+        return self.net.dense_gradient(name)
 
     @torch.no_grad()
     def replace(self, masks: Mapping[str, Tensor]) -> int:
@@ -126,9 +119,9 @@ class PackedMasks(Masks):
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Put the exact weights w into the model's parameters."""
-        self.net.write_back(exact(self.optimizer, self.net.flat))
+        """Put the exact weights w into the model's parameters, see :meth:`SparseNet.settle`."""
+        self.net.settle(self.optimizer)
 
     def detach(self) -> None:
-        """Let go of the model; no hook holds the weights sparse, they are."""
-        TRAINED_APART.pop(self.net.model, None)
+        """Let go of the model, with the weights in it; no hook holds them sparse, they are."""
+        self.net.let_go()

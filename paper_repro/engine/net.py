@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +15,26 @@ from paper_repro.engine.buffers import Buffers, Size
 from paper_repro.engine.build import library
 from paper_repro.engine.forward import forward
 from paper_repro.engine.layout import Layout
-from paper_repro.engine.lower import Unit, check_image, lower
+from paper_repro.engine.lower import FROZEN, Unit, check_image, lower
 from paper_repro.engine.program import Call, Program
 from paper_repro.errors import UserError
 from paper_repro.optim import exact
 from paper_repro.sparse import prunable
+from paper_repro.sparse.export import TRAINED_APART
 
-__all__ = ["STORAGES", "SparseNet"]
+__all__ = ["STORAGES", "SparseNet", "check_tensors"]
 
 #: How activations are stored: weights and sums are float32 in both.
 STORAGES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class _Owner(Protocol):
+    """Masks that live as long as the net, and know its optimizer."""
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer | None: ...
+
+    def settle(self) -> None: ...
 
 
 class SparseNet(nn.Module):
@@ -35,7 +46,7 @@ class SparseNet(nn.Module):
         net = SparseNet(model, masks)                 # masks: boolean tensors by parameter name
         optimizer = S2SAM(torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9), rho=0.05)
         loss_fn(net(images), labels).backward(); optimizer.step(); optimizer.zero_grad()
-        net.write_back()                              # the weights into the model
+        net.write_back(optimizer=optimizer)           # the exact weights w into the model
 
     Time and memory of the convolutions, of the optimizer and of its state fall with density.
     Arithmetic is float32 with batch-norm statistics summed in float64; the sums' order differs from
@@ -44,6 +55,14 @@ class SparseNet(nn.Module):
     Batch norm's running statistics are the model's own buffers. A model in evaluation mode
     (``net.eval()``) uses them. A forward pass keeps activations for one backward pass, that of the
     latest one in training mode.
+
+    The model's parameters are not trained: they are what :meth:`write_back` or
+    :func:`paper_repro.sparse.export_weights` last put there. Where something else wrote to them
+    since, the next forward pass raises, for :meth:`take_in` to take them over.
+
+    A state dict holds the active weights, where they lie, and batch norm's buffers. Load it before
+    the optimizer's, or both by :mod:`paper_repro.engine.checkpoint`. Copies and pickles of the net
+    itself are refused.
 
     Args:
         model: a network that :func:`paper_repro.engine.lower` covers, on the CPU, in float32.
@@ -94,7 +113,7 @@ class SparseNet(nn.Module):
         self.layout = Layout.of(named, masks)
         self.flat = nn.Parameter(self.layout.pack(named))
         # Runs in every training pass, so that a hook on batch norm's forward passes finds one.
-        self.probe = nn.BatchNorm1d(1, affine=False)
+        self.probe = nn.BatchNorm1d(1, affine=False, dtype=torch.float32)
         #: While true, a backward pass also leaves the gradients by all positions of masked layers
         #: in ``dense``.
         self.open = False
@@ -104,15 +123,21 @@ class SparseNet(nn.Module):
         self._norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
         self._generation = 0  # of what the activations are
         self._known: list[int] = []
+        self._held: list[Tensor] = []
+        #: What puts the weights into the model where it is exported: None for the net itself.
+        self._owner: _Owner | None = None
         self._resize(batch)
+        self._note()
+        self.own()
         self.train(model.training)
 
     def _resize(self, batch: int) -> None:
         lanes = self.library.engine_lanes()
         threads = self.threads or torch.get_num_threads()
-        self.activations = Buffers(
-            self.network, self.image, batch, STORAGES[self.storage], lanes, threads
-        )
+        with torch.inference_mode(False):  # training is to write to them too
+            self.activations = Buffers(
+                self.network, self.image, batch, STORAGES[self.storage], lanes, threads
+            )
         self._forget()
 
     def _forget(self) -> None:
@@ -120,12 +145,21 @@ class SparseNet(nn.Module):
         self._programs: dict[str, Program] = {}
         self._bound: Bound | None = None
 
-    def _program(self, name: str) -> Program:
-        """``train``, ``eval``, ``back`` or ``open``, made at its first use after a change."""
-        if self._bound is None or self._addresses() != self._known:
-            self._forget()
-            self._known = self._addresses()
-            self.gradients = torch.zeros(len(self.layout))
+    def _bind(self) -> None:
+        """Addresses anew, where tensors were replaced that programs read.
+
+        Raises:
+            UserError: by such as the kernels cannot read.
+        """
+        if self._bound is not None and self._addresses() == self._known:
+            return
+        self._check_read()
+        self._forget()
+        self._known = self._addresses()
+        with torch.inference_mode(False):
+            # While they live, nothing else can lie at these addresses.
+            self._held = [t.detach() for t in self._read()]
+            self.gradients = torch.zeros(len(self.layout), dtype=torch.float32)
             self._bound = Bound(
                 self.network,
                 self.model,
@@ -135,22 +169,89 @@ class SparseNet(nn.Module):
                 self.gradients,
                 self.library,
             )
+
+    def _program(self, name: str) -> Program:
+        """``train``, ``eval``, ``back`` or ``open``, made at its first use after a change."""
         if name not in self._programs:
-            if name in ("train", "eval"):
-                made = forward(self._bound, train=name == "train")
-            elif name == "open":
-                shapes = self.layout.shapes
-                self.dense = {n: torch.zeros(shapes[n]) for n in self.layout.active}
-                made = backward(self._bound, self.dense)
-            else:
-                made = backward(self._bound)
+            assert self._bound is not None
+            with torch.inference_mode(False):
+                if name in ("train", "eval"):
+                    made = forward(self._bound, train=name == "train")
+                elif name == "open":
+                    shapes = self.layout.shapes
+                    self.dense = {
+                        n: torch.zeros(shapes[n], dtype=torch.float32) for n in self.layout.active
+                    }
+                    made = backward(self._bound, self.dense)
+                else:
+                    made = backward(self._bound)
             self._programs[name] = made
         return self._programs[name]
 
+    def _read(self) -> Iterator[Tensor]:
+        """The tensors that programs read and that others may replace."""
+        yield self.flat
+        for norm in self._norms:
+            held = norm._buffers  # several times as fast as attributes, and each step looks
+            for name in ("running_mean", "running_var"):
+                if (t := held.get(name)) is not None:
+                    yield t
+
     def _addresses(self) -> list[int]:
-        """Where the tensors lie that programs read and that others may replace."""
-        running = (t for m in self._norms for t in (m.running_mean, m.running_var))
-        return [self.flat.data_ptr(), *(t.data_ptr() for t in running if t is not None)]
+        return [t.data_ptr() for t in self._read()]
+
+    def _check_read(self) -> None:
+        """The kernels write to memory as if it were float32: no other may reach them."""
+        named = {"flat": self.flat.detach(), **dict(self.model.named_buffers())}
+        sizes = {"flat": len(self.layout)}
+        for name, module in self.model.named_modules():
+            if isinstance(module, nn.BatchNorm2d):
+                sizes[f"{name}.running_mean"] = module.num_features
+                sizes[f"{name}.running_var"] = module.num_features
+        for name in sizes:
+            if name not in named:
+                raise UserError(f"the engine needs {name}, which is gone")
+        check_tensors({name: named[name] for name in sizes})
+        for name, size in sizes.items():
+            if named[name].shape != (size,) or not named[name].is_contiguous():
+                raise UserError(f"{name} is to hold {size} numbers, one after the other")
+
+    def _note(self) -> None:
+        """Remember what the model's parameters and the weights are: they agree now."""
+        self._noted = [
+            (module._parameters, name, p, p._version)
+            for module in self.model.modules()
+            for name, p in module._parameters.items()
+            if p is not None
+        ]
+        self._noted_flat = self.flat._version
+
+    def _touched(self) -> bool:
+        """Whether something else wrote to the model's parameters since, or replaced them."""
+        for holder, name, p, version in self._noted:
+            now = holder.get(name)
+            if now is not p and (now is None or now.data_ptr() != p.data_ptr()):
+                return True
+            if now._version != version:
+                return True
+        return False
+
+    def _check_model(self) -> None:
+        """Raise a UserError where training would go past what was done to the model."""
+        if self._touched():
+            self._check_read()  # of another type or on another device is what says more
+            raise UserError(_TOUCHED)
+        if not self.training:
+            return
+        for _, name, p, _ in self._noted:
+            if not p.requires_grad:
+                raise UserError(
+                    f"a {name} of the model is frozen (requires_grad is False), and the engine "
+                    "trains all parameters or none"
+                )
+        for norm in self._norms:
+            if norm.training is not self.model.training:
+                raise UserError(f"the engine cannot train on: {FROZEN}")
 
     def _call(self, batch: int, track: bool = False) -> Call:
         norm = self._norms[0]
@@ -180,6 +281,7 @@ class SparseNet(nn.Module):
             raise UserError("a batch has at least one image")
         if images.device.type != "cpu":
             raise UserError(f"the engine computes on the CPU, the images are on {images.device}")
+        self._check_model()
         images = images.detach().float()
         if self.training:
             last = self.activations.sizes[-1]
@@ -194,9 +296,12 @@ class SparseNet(nn.Module):
     def _features(self, images: Tensor, train: bool) -> Tensor:
         if len(images) > self.activations.batch:
             self._resize(len(images))
+        self._bind()
         track = False
         if train:
-            self.probe(torch.zeros(2, 1))
+            if self._let_go:
+                self.own(self._owner)
+            self.probe(torch.zeros(2, 1, dtype=torch.float32))
             track = self.probe.track_running_stats and self._norms[0].track_running_stats
             if track:
                 for norm in self._norms:
@@ -217,6 +322,7 @@ class SparseNet(nn.Module):
     def _backward(self, gradient: Tensor, features: Tensor) -> Tensor:
         """The flat gradient from that by the logits."""
         call = self._call(len(gradient))
+        before = self._dense_before() if self.open else {}
         weight, _ = self._classifier()
         torch.mm(gradient, weight, out=self.activations.feature_gradient[: len(gradient)])
         self._run("open" if self.open else "back", None, call)
@@ -232,19 +338,146 @@ class SparseNet(nn.Module):
                 self.dense[f"{name}.weight"].copy_(by_weight)
             for other, dense in self.dense.items():
                 self.gradients[slices[other]] = dense.flatten()[self.layout.active[other]]
+            for other, earlier in before.items():
+                self.dense[other] += earlier
         return self.gradients.clone()
 
+    def _dense_before(self) -> dict[str, Tensor]:
+        """What the next dense gradients are added to, as autograd adds to ``flat.grad``.
+
+        Backward passes with closed masks before them have left active positions only.
+        """
+        gradient = self.flat.grad
+        if gradient is None or not gradient.any():  # zero_grad() in either way
+            return {}
+        if self.dense_is_fresh:
+            return {name: dense.clone() for name, dense in self.dense.items()}
+        return {name: self.layout.unpack(gradient, name) for name in self.layout.active}
+
+    def dense_gradient(self, name: str) -> Tensor:
+        """The gradient by a masked layer's weights, by pruned ones too where it was open.
+
+        0 where there is none.
+        """
+        gradient = self.flat.grad
+        if gradient is None or not gradient.any():
+            return torch.zeros(self.layout.shapes[name], dtype=self.flat.dtype)
+        return self.dense[name] if self.dense_is_fresh else self.layout.unpack(gradient, name)
+
     @torch.no_grad()
-    def write_back(self, flat: Tensor | None = None) -> None:
-        """Put the weights, or another flat vector, into the model's parameters."""
-        source = self.flat if flat is None else flat
+    def write_back(
+        self, flat: Tensor | None = None, *, optimizer: torch.optim.Optimizer | None = None
+    ) -> None:
+        """Put the weights into the model's parameters.
+
+        Args:
+            flat: another flat vector in their place.
+            optimizer: with it the exact weights w; without, the weights as they stand, which under
+                S2SAM are the perturbed u until ``optimizer.eval()``.
+        """
+        source = exact(optimizer, self.flat) if flat is None else flat
         for name, p in self.model.named_parameters():
             p.copy_(self.layout.unpack(source, name))
+        self._note()
+
+    @torch.no_grad()
+    def take_in(self) -> None:
+        """Take the model's parameters over, e.g. after ``model.load_state_dict``; masks stay.
+
+        As with PyTorch's parameters, an optimizer's own copies of the weights are left alone: under
+        S2SAM do it between ``optimizer.eval()`` and ``optimizer.train()``.
+
+        Raises:
+            UserError: they are no longer float32 on the CPU.
+        """
+        named = dict(self.model.named_parameters())
+        check_tensors(named)
+        self.flat.copy_(self.layout.pack(named))
+        self.write_back()
+
+    @torch.no_grad()
+    def settle(self, optimizer: torch.optim.Optimizer | None = None) -> None:
+        """Put the weights into the model, unless it has later ones.
+
+        Raises:
+            UserError: something else wrote to the model's parameters, and the net trained on.
+        """
+        if not self._touched():
+            self.write_back(optimizer=optimizer)
+            return
+        source = exact(optimizer, self.flat)
+        named = dict(self.model.named_parameters())
+        if all(torch.equal(p, self.layout.unpack(source, name)) for name, p in named.items()):
+            self._note()
+        elif self.flat._version != self._noted_flat:
+            raise UserError(_TOUCHED)
+
+    def own(self, owner: _Owner | None = None) -> None:
+        """See that an export of the model is of what is trained here.
+
+        Args:
+            owner: what knows the optimizer, which then lives as long as the net.
+        """
+        self._owner, self._let_go = owner, False
+        TRAINED_APART[self.model] = ref(owner or self)
+
+    def let_go(self) -> None:
+        """Leave the model to others, with the weights in it, until the net trains again."""
+        owner = self._owner or self
+        owner.settle()
+        if TRAINED_APART.get(self.model, lambda: None)() is owner:
+            del TRAINED_APART[self.model]
+        self._let_go = True
+
+    def get_extra_state(self) -> dict[str, dict[str, Tensor]]:
+        """What ``flat`` alone does not say: where its weights lie, and batch norm's buffers."""
+        return {
+            "active": {name: active.int() for name, active in self.layout.active.items()},
+            "buffers": {name: b.detach() for name, b in self.model.named_buffers()},
+        }
+
+    @torch.no_grad()
+    def set_extra_state(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Take batch norm's buffers; the positions have been taken before the weights."""
+        for name, buffer in self.model.named_buffers():
+            buffer.copy_(state["buffers"][name])
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        # First of all: the weights' number may be another one.
+        extra = state_dict.get(f"{prefix}_extra_state")
+        if extra is not None:
+            self._lie_at(extra["active"])
+        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[arg-type]
+
+    def _lie_at(self, active: Mapping[str, Tensor]) -> None:
+        """Adopt a state dict's positions."""
+        shapes = self.layout.shapes
+        if set(active) != set(self.layout.active):
+            raise UserError("the state dict's masks are of other layers than this net's")
+        found = {name: a.long() for name, a in active.items()}
+        for name, a in found.items():  # the kernels read memory where they say
+            if len(a) and not (a[0] >= 0 and (a.diff() > 0).all() and a[-1] < shapes[name].numel()):
+                raise UserError(f"the state dict's mask of {name!r} is of another shape")
+        if all(torch.equal(found[name], mine) for name, mine in self.layout.active.items()):
+            return
+        optimizer = None if self._owner is None else self._owner.optimizer
+        if optimizer is not None and optimizer.state.get(self.flat):
+            raise UserError(
+                "the weights in this state dict lie elsewhere than those of the optimizer's state: "
+                "load the optimizer's first, or both by paper_repro.engine.checkpoint.load"
+            )
+        self.adopt(Layout(shapes, found))
+
+    def __getstate__(self) -> dict[str, Any]:
+        raise UserError(
+            "a SparseNet holds addresses of memory, so it cannot be copied or pickled: take its "
+            "state_dict(), or write_back() and copy the model"
+        )
 
     @torch.no_grad()
     def publish(self, optimizer: torch.optim.Optimizer) -> None:
         """Put the exact weights w and the latest gradients into the model, for measurements."""
-        self.write_back(exact(optimizer, self.flat))
+        self.write_back(optimizer=optimizer)
         for name, p in self.model.named_parameters():
             gradient = self.flat.grad
             p.grad = None if gradient is None else self.layout.unpack(gradient, name)
@@ -270,13 +503,30 @@ class SparseNet(nn.Module):
         self._forget()
 
 
+_TOUCHED = (
+    "something else wrote to the model's parameters while the engine trains its own copy of the "
+    "weights: net.take_in() takes them over, net.write_back() overwrites them"
+)
+
+
+def check_tensors(named: Mapping[str, Tensor]) -> None:
+    """Raise a UserError where a tensor is not float32 on the CPU."""
+    for name, t in named.items():
+        if t.dtype != torch.float32 or t.device.type != "cpu":
+            raise UserError(f"the engine needs float32 on the CPU: {name} is {t.dtype}, {t.device}")
+
+
 def _check(
     named: Mapping[str, Tensor], maskable: Mapping[str, Tensor], masks: Mapping[str, Tensor]
 ) -> None:
     """The kernels read memory where masks say: no mask of another shape may reach them."""
+    check_tensors(named)
     for name, p in named.items():
-        if p.dtype != torch.float32 or p.device.type != "cpu":
-            raise UserError(f"the engine needs float32 on the CPU: {name} is {p.dtype}, {p.device}")
+        if not p.requires_grad:
+            raise UserError(
+                f"{name} is frozen (requires_grad is False), and the engine trains all parameters "
+                "or none"
+            )
     for name, mask in masks.items():
         if name not in maskable:
             raise UserError(

@@ -110,6 +110,66 @@ def test_without_a_compiler(sources, no_compiler, monkeypatch):
     assert compiler() is None
 
 
+def script(path, text):
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def old_compiler(tmp_path, monkeypatch):
+    """It knows AVX2 and AVX-512 by their own names only, as GCC 8 to 10 do."""
+    refused = 'case "$*" in *x86-64-v*) echo "error: bad value for -march" >&2; exit 1;; esac'
+    found = script(tmp_path / "old", f'{refused}\nexec {compiler()[0]} "$@"')
+    monkeypatch.setenv("CXX", found)
+    monkeypatch.delenv("PAPER_REPRO_ISA", raising=False)
+
+
+def test_a_compiler_that_does_not_know_an_instruction_set_gets_the_next(
+    sources, old_compiler, monkeypatch, capsys
+):
+    assert best() == "generic"
+    assert ctypes.CDLL(str(build(best(), extra=QUICK))).engine_lanes() == 4
+    monkeypatch.setattr(module, "supported", lambda: ("avx2", "generic"))
+    with pytest.raises(UserError, match=r"bad value for -march .PAPER_REPRO_ISA=generic asks"):
+        build("avx2")
+    monkeypatch.setattr(sys, "argv", ["engine", "--all"])
+    runpy.run_module("paper_repro.engine", run_name="__main__")
+    said = capsys.readouterr().out.splitlines()
+    assert "bad value" in said[0] and said[1].startswith("the sparse engine for generic: ")
+    # A library that is there already needs no compiler.
+    _, name = module._flags("avx2")
+    (sources / "lib" / name).touch()
+    assert best() == "avx2"
+
+
+def test_a_compiler_that_cannot_be_run_is_named(sources, tmp_path, monkeypatch):
+    broken = tmp_path / "broken"
+    broken.write_bytes(b"\x7fELF of another machine")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    with pytest.raises(UserError, match=r"compiler .*broken cannot be run: Exec format error"):
+        build("generic", extra=QUICK)
+    monkeypatch.delenv("PAPER_REPRO_ISA", raising=False)
+    assert best() == supported()[0]
+
+
+def test_without_a_home_it_lies_beside_the_sources_or_nowhere(sources, monkeypatch):
+    path = build("generic", extra=QUICK)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(module.Path, "home", nobody)
+    assert build("generic", extra=QUICK) == path
+    path.unlink()
+    path.parent.rmdir()
+    path.parent.write_text("not a folder")
+    with pytest.raises(UserError, match="no place for the sparse engine's library"):
+        build("generic", extra=QUICK)
+
+
 def test_a_compiler_may_have_arguments(sources, monkeypatch):
     plain = compiler()
     monkeypatch.setenv("CXX", f"{plain[0]} -DENGINE_TEST")

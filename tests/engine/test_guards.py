@@ -1,6 +1,7 @@
 """What the engine refuses, each in a sentence, and what it must not compute silently."""
 
 import copy
+import io
 
 import pytest
 import torch
@@ -14,10 +15,12 @@ from networks import (
     gradients,
     masks_for,
     resnet,
+    vgg,
 )
 from torch import nn
 
-from paper_repro.engine import SparseNet, Uncovered, attach, obstacle, worth
+from paper_repro.engine import SparseNet, Uncovered, attach, choose, obstacle, worth
+from paper_repro.engine.buffers import Size
 from paper_repro.errors import UserError
 from paper_repro.models.resnet import ResNet
 from paper_repro.optim import ESAM, S2SAM, Released
@@ -169,19 +172,83 @@ class Twice(ResNet):
         return 2 * super().forward(x)
 
 
-def _another_padding(model):
-    model.stages[0][0].conv1.padding_mode = "reflect"
+class Doubled(nn.Conv2d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def put(model, name, layer):
+    """The model with another layer."""
+    model.set_submodule(name, layer)
+    return model
+
+
+def told(model, name, **settings):
+    """The model with a layer's settings changed."""
+    for key, value in settings.items():
+        setattr(model.get_submodule(name), key, value)
+    return model
+
+
+def conv(*sizes, **options):
+    return nn.Conv2d(*sizes, **{"padding": 1, "bias": False, **options})
+
+
+def _more(model, name, layer):
+    model.get_submodule(name).append(layer)
+    return model
+
+
+def _parametrized(model):
+    nn.utils.parametrize.register_parametrization(model.conv1, "weight", nn.Identity())
+    return model
+
+
+def _twice(model):
+    model.stages[0][1].conv1 = model.stages[0][0].conv1
+    return model
 
 
 UNCOVERED = {
     "another class": (lambda m: nn.Sequential(m), "not among the networks"),
     "a class derived": (lambda m: Twice(3, 5, (4, 8), 1), "not among the networks"),
+    "another forward": (lambda m: told(m, "", forward=lambda x: x), "not among the networks"),
     "a hook": (lambda m: m.fc.register_forward_hook(lambda *_: None) and m, "hooks"),
-    "eps": (lambda m: setattr(m.bn1, "eps", 1e-3) or m, "differ in eps"),
-    "momentum": (lambda m: setattr(m.bn1, "momentum", None) or m, "batch norm"),
-    "groups": (lambda m: setattr(m, "conv1", nn.Conv2d(3, 4, 5, bias=False)) or m, "1x1 or 3x3"),
-    "bias": (lambda m: setattr(m, "conv1", nn.Conv2d(3, 4, 3, padding=1)) or m, "1x1 or 3x3"),
-    "padding": (lambda m: _another_padding(m) or m, "1x1 or 3x3"),
+    "a hook before": (lambda m: m.fc.register_forward_pre_hook(lambda *_: None) and m, "hooks"),
+    "a hook back": (lambda m: m.fc.register_full_backward_hook(lambda *_: None) and m, "hooks"),
+    "a gradient hook": (lambda m: m.fc.weight.register_hook(lambda g: g) and m, "gradient hooks"),
+    "eps": (lambda m: told(m, "bn1", eps=1e-3), "differ in eps"),
+    "frozen": (lambda m: m.bn1.eval() and m, "a batch norm is frozen"),
+    "no momentum": (lambda m: told(m, "bn1", momentum=None), "1x1 or 3x3"),
+    "not affine": (lambda m: put(m, "bn1", nn.BatchNorm2d(4, affine=False)), "1x1 or 3x3"),
+    "no statistics": (lambda m: told(m, "bn1", track_running_stats=False), "1x1 or 3x3"),
+    "kernel": (lambda m: put(m, "conv1", conv(3, 4, 5, padding=2)), "1x1 or 3x3"),
+    "oblong": (lambda m: put(m, "conv1", conv(3, 4, (3, 1), padding=(1, 0))), "1x1 or 3x3"),
+    "bias": (lambda m: put(m, "conv1", conv(3, 4, 3, bias=True)), "1x1 or 3x3"),
+    "no padding": (lambda m: put(m, "conv1", conv(3, 4, 3, padding=0)), "1x1 or 3x3"),
+    "padding": (lambda m: told(m, "conv1", padding_mode="reflect"), "1x1 or 3x3"),
+    "groups": (lambda m: told(m, "stages.0.0.conv1", groups=2), "1x1 or 3x3"),
+    "dilation": (lambda m: told(m, "conv1", dilation=(2, 2)), "1x1 or 3x3"),
+    "stride": (lambda m: told(m, "conv1", stride=(1, 2)), "1x1 or 3x3"),
+    "a long stride": (lambda m: told(m, "conv1", stride=(3, 3)), "1x1 or 3x3"),
+    "a derived layer": (lambda m: put(m, "conv1", Doubled(3, 4, 3)), "conv1 is a Doubled"),
+    "a derived norm": (lambda m: put(m, "bn1", nn.SyncBatchNorm(4)), "bn1 is a SyncBatchNorm"),
+    "parametrized": (_parametrized, "conv1 is a Parametrized"),
+    "another block": (lambda m: put(m, "stages.0.1", conv(4, 4, 3)), "0.1 is a Conv2d"),
+    "another stage": (lambda m: put(m, "stages.0", m.stages[0][0]), "stages.0 is a Block"),
+    "more shortcut": (lambda m: _more(m, "stages.1.0.shortcut", nn.Dropout()), "more than a conv"),
+    "another shortcut": (lambda m: put(m, "stages.0.0.shortcut", nn.ReLU()), "shortcut is a ReLU"),
+    "a short shortcut": (
+        lambda m: told(m, "stages.1.0.shortcut.0", stride=(1, 1)),
+        "shortcut does not fit",
+    ),
+    "channels": (lambda m: put(m, "bn1", nn.BatchNorm2d(3)), "conv1 does not fit"),
+    "inputs": (lambda m: put(m, "stages.0.0.conv1", conv(5, 4, 3)), "conv1 does not fit"),
+    "no fc bias": (lambda m: put(m, "fc", nn.Linear(8, 5, bias=False)), "fc has no bias"),
+    "a deep fc": (lambda m: put(m, "fc", nn.Sequential(nn.Linear(8, 5))), "fc is a Sequential"),
+    "a wide fc": (lambda m: put(m, "fc", nn.Linear(9, 5)), "fc does not fit"),
+    "one layer twice": (_twice, "one in two layers"),
+    "a layer too many": (lambda m: told(m, "", more=nn.Linear(2, 2)), "parameters of no layer"),
 }
 
 
@@ -191,6 +258,164 @@ def test_networks_it_does_not_cover(name):
     with pytest.raises(Uncovered, match=message) as caught:
         engine(change(resnet()), {})
     assert isinstance(caught.value, UserError)
+
+
+# Layers: conv, norm, ReLU, pooling, and so on.
+UNCOVERED_VGG = {
+    "another ReLU": (lambda m: put(m, "features.2", nn.LeakyReLU()), "2 is a LeakyReLU"),
+    "another pooling": (lambda m: put(m, "features.3", nn.AvgPool2d(2)), "3 is a AvgPool2d"),
+    "pooling of 3": (lambda m: put(m, "features.3", nn.MaxPool2d(3)), "only 2x2 pooling"),
+    "its stride": (lambda m: put(m, "features.3", nn.MaxPool2d(2, 1)), "only 2x2 pooling"),
+    "its padding": (lambda m: put(m, "features.3", nn.MaxPool2d(2, padding=1)), "only 2x2"),
+    "its dilation": (lambda m: put(m, "features.3", nn.MaxPool2d(2, dilation=2)), "only 2x2"),
+    "its ceiling": (lambda m: put(m, "features.3", nn.MaxPool2d(2, ceil_mode=True)), "only 2x2"),
+    "dropout": (lambda m: _more(m, "features", nn.Dropout()), "is a Dropout"),
+    "pooling at the end": (lambda m: _more(m, "features", nn.MaxPool2d(2)), "without a conv"),
+    "a bare layer": (lambda m: _more(m, "features", conv(8, 8, 3)), "no convolution with batch"),
+    "channels": (lambda m: put(m, "features.4", conv(3, 8, 3)), "features.4 does not fit"),
+    "features": (lambda m: put(m, "features", nn.ModuleList(m.features)), "is a ModuleList"),
+}
+
+
+@pytest.mark.parametrize("name", UNCOVERED_VGG)
+def test_networks_of_the_other_family_it_does_not_cover(name):
+    change, message = UNCOVERED_VGG[name]
+    with pytest.raises(Uncovered, match=message):
+        engine(change(vgg(None)), {})
+    engine(put(vgg(None), "features.3", nn.MaxPool2d((2, 2), (2, 2))), {})
+
+
+@pytest.mark.parametrize("freeze", ["norm", "parameter"])
+def test_what_is_frozen_is_not_trained_all_the_same(freeze):
+    net = made()
+    images, labels = batch()
+    loss_of(net, images, labels).backward()
+    if freeze == "norm":
+        net.model.stages[0][0].bn1.eval()
+    else:
+        net.model.conv1.weight.requires_grad_(False)
+    with pytest.raises(UserError, match="frozen"):
+        net(images)
+    net.eval()(images)
+    model = resnet()
+    model.conv1.weight.requires_grad_(False)
+    with pytest.raises(UserError, match=r"conv1.weight is frozen"):
+        engine(model, {})
+
+
+@pytest.mark.parametrize("mode", [False, True], ids=["eval", "train"])
+def test_a_pass_in_inference_mode_leaves_training_possible(mode):
+    nets = made(), made()
+    images, labels = batch()
+    for net, first in zip(nets, (torch.inference_mode, torch.no_grad), strict=True):
+        for n in (20, 50):  # and where it makes room for more
+            with first():
+                net.train(mode)(batch(n)[0])
+            loss_of(net.train(), images, labels).backward()
+    assert torch.equal(nets[0].flat.grad, nets[1].flat.grad)
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_another_default_type_changes_nothing(default):
+    model, (images, labels) = resnet(), batch()
+    masks = masks_for(model)
+    found = []
+    for dtype in (torch.float32, default):
+        torch.set_default_dtype(dtype)
+        try:
+            net = engine(copy.deepcopy(model), masks)
+            net.open = True
+            found.append(engine_gradients(net, images, labels))
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(found[0][n], found[1][n]) for n in found[0])
+
+
+CHANGES = {
+    "double": (lambda m: m.double(), "float32 on the CPU: .*float64"),
+    "half": (lambda m: m.half(), "float32 on the CPU: .*float16"),
+    "bfloat16": (lambda m: m.bfloat16(), "float32 on the CPU: .*bfloat16"),
+    "another device": (lambda m: m.to("meta"), "float32 on the CPU: .*meta"),
+    "another size": (lambda m: told(m, "bn1", running_var=torch.ones(2)), "hold 4 numbers"),
+    "nothing": (lambda m: told(m, "bn1", running_mean=None), "bn1.running_mean, which is gone"),
+    "strides": (lambda m: told(m, "bn1", running_var=torch.ones(8)[::2]), "hold 4 numbers"),
+}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_the_kernels_cannot_read_is_refused_later_too(name, training):
+    change, message = CHANGES[name]
+    net = made().train(training)
+    net(batch()[0])
+    change(net.model)
+    with pytest.raises(UserError, match=message):
+        net(batch()[0])
+
+
+def test_a_net_of_another_type_is_refused():
+    net = made().double()
+    with pytest.raises(UserError, match=r"float32 on the CPU: flat is torch.float64"):
+        net(batch()[0])
+    net.float()(batch()[0])
+
+
+@pytest.mark.parametrize("assign", [False, True])
+@pytest.mark.parametrize("training", [True, False])
+def test_weights_loaded_into_the_model_are_not_passed_over(training, assign):
+    net = made().train(training)
+    images, _ = batch()
+    net(images)
+    other = resnet(5)
+    masks = masks_for(other)
+    net.model.load_state_dict(other.state_dict(), assign=assign)
+    with pytest.raises(UserError, match=r"take_in\(\) takes them over"):
+        net(images)
+    net.take_in()
+    with torch.no_grad():
+        expected = copy.deepcopy(other).eval()(images)
+    assert torch.allclose(net.eval()(images), expected, rtol=1e-4, atol=1e-5)
+    assert masks and torch.equal(net.model.fc.weight, other.fc.weight)
+
+
+def test_or_they_are_overwritten():
+    net = made()
+    images, _ = batch()
+    expected = net.eval()(images)
+    with torch.no_grad():
+        net.model.fc.weight.zero_()
+    net.write_back()
+    assert torch.equal(net(images), expected) and net.model.fc.weight.any()
+
+
+def test_copies_and_pickles_are_refused_in_a_sentence():
+    net = made()
+    net(batch()[0])
+    for copied in (copy.deepcopy, lambda n: torch.save(n, io.BytesIO())):
+        with pytest.raises(UserError, match="cannot be copied or pickled"):
+            copied(net)
+
+
+def test_threads_that_come_later_have_no_memory_of_their_own():
+    """Buffers are for as many threads as there were when they were made."""
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for later in (1, 4):
+            torch.set_num_threads(1)
+            net = made(batch=64, threads=None)
+            torch.set_num_threads(later)
+            assert net._call(64).threads == 1
+            found.append(engine_gradients(net, *batch(64)))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(found[0][n], found[1][n]) for n in found[0])
+
+
+def test_offsets_that_int32_cannot_hold():
+    buffers = made().activations
+    with pytest.raises(UserError, match="batch of 20 is too large"):
+        buffers.padded_gradient(Size(2**16, 62, 62))
 
 
 def parts(wrap=lambda base: base, method=RigL, **options):
@@ -226,6 +451,24 @@ def test_optimizers_that_cannot_be_moved_are_named():
     model, optimizer, method = parts()
     model.fc.bias.requires_grad_(False)
     assert "all of the network's parameters" in obstacle(model, optimizer, method, IMAGE)
+
+
+@pytest.mark.parametrize("wrap", [lambda base: base, S2SAM])
+def test_base_optimizers_that_look_at_a_layers_matrix_are_named(wrap):
+    model = resnet()
+    optimizer = wrap(torch.optim.Adafactor(model.parameters(), lr=0.1))
+    method = MEST(model, optimizer, sparsity=0.9, total_steps=100)
+    assert "Adafactor is not known to treat" in obstacle(model, optimizer, method, IMAGE)
+    model = resnet()
+    optimizer = wrap(torch.optim.AdamW(model.parameters(), lr=0.1))
+    method = MEST(model, optimizer, sparsity=0.9, total_steps=100)
+    assert obstacle(model, optimizer, method, IMAGE) is None
+
+
+def test_auto_trains_dense_what_is_not_in_float32():
+    model, optimizer, method = parts()
+    model.double()
+    assert "float32 on the CPU" in choose("auto", model, optimizer, method, IMAGE)[1]
 
 
 def test_where_it_would_not_pay():

@@ -1,17 +1,27 @@
 """PackedMasks are Masks to a method and to an optimizer: the same numbers, stored packed."""
 
 import copy
+import gc
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import CLASSES, SIZE, batch, masks_for, resnet
 
-from paper_repro.engine import attach
+from paper_repro.engine import SparseNet, attach
 from paper_repro.errors import UserError
 from paper_repro.optim import MSAM, S2SAM, SAM, LookSAM, exact
-from paper_repro.sparse import METHODS, Masks, SparseMethod, export_weights, save_weights
+from paper_repro.sparse import (
+    METHODS,
+    Magnitude,
+    Masks,
+    RigL,
+    SparseMethod,
+    export_weights,
+    save_weights,
+)
 
 OPTIMIZERS = {
     "sgd": lambda base: base,
@@ -292,3 +302,160 @@ def test_what_is_exported_and_finalized_is_what_the_engine_trained(name, tmp_pat
     with torch.no_grad():
         next(model.parameters()).zero_()
     assert not next(iter(export_weights(model).values())).any()
+
+
+def trained(net, optimizer, steps=3, seed=0):
+    for i in range(steps):
+        optimizer.zero_grad()
+        images, labels = batch(seed=seed + i)
+        F.cross_entropy(net.train()(images), labels).backward()
+        optimizer.step()
+
+
+def at_w(net, optimizer):
+    return net.layout.unpack_all(exact(optimizer, net.flat).clone())
+
+
+def same_weights(found, wanted):
+    return all(torch.equal(found[name], w) for name, w in wanted.items())
+
+
+@pytest.mark.parametrize("name", ["sgd", "s2sam"])
+def test_what_was_trained_is_exported_after_detach_too(name):
+    model, optimizer, method, net = pair(name, masks_for(resnet()))[1]
+    trained(net, optimizer)
+    wanted = at_w(net, optimizer)
+    method.detach()
+    assert same_weights(dict(model.named_parameters()), wanted)
+    assert same_weights(export_weights(model, optimizer), wanted)
+    trained(net, optimizer)  # the net goes on, and so does what is exported
+    assert not same_weights(wanted, at_w(net, optimizer))
+    assert same_weights(export_weights(model, optimizer), at_w(net, optimizer))
+
+
+def test_a_net_keeps_masks_that_nothing_else_does():
+    model = resnet()
+    optimizer = S2SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.05)
+    net = attach(model, optimizer, Magnitude(model, None, sparsity=0.8), (3, SIZE, SIZE), 20)
+    gc.collect()
+    trained(net, optimizer)
+    assert same_weights(export_weights(model), at_w(net, optimizer))
+
+
+def test_a_net_of_ones_own_masks_is_exported_and_written_back_at_w():
+    model = resnet()
+    net = SparseNet(model, masks_for(model), image=(3, SIZE, SIZE), batch=20)
+    optimizer = S2SAM(torch.optim.SGD(net.parameters(), lr=0.1), rho=0.05)
+    trained(net, optimizer)
+    wanted, parameters = at_w(net, optimizer), dict(model.named_parameters())
+    assert same_weights(export_weights(model, optimizer), wanted)
+    net.write_back()
+    assert same_weights(parameters, net.layout.unpack_all(net.flat))
+    assert not same_weights(parameters, wanted)
+    net.write_back(optimizer=optimizer)
+    assert same_weights(parameters, wanted)
+
+
+def test_what_others_did_to_the_model_is_exported_or_refused_but_not_overwritten():
+    model, optimizer, _, net = pair("sgd", masks_for(resnet()))[1]
+    trained(net, optimizer)
+    net.write_back()
+    with torch.no_grad():
+        model.fc.weight.fill_(1)
+    assert (export_weights(model)["fc.weight"] == 1).all()
+    with torch.no_grad():
+        net.flat.add_(1)
+    with pytest.raises(UserError, match="something else wrote to the model"):
+        export_weights(model)
+    net.write_back()
+    assert not (export_weights(model)["fc.weight"] == 1).all()
+
+
+def rigl(packed, seed=0, **options):
+    model = resnet()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    options = {"sparsity": 0.8, "total_steps": 100, "delta_t": 2, "seed": seed, **options}
+    method = RigL(model, optimizer, **options)
+    net = attach(model, optimizer, method, (3, SIZE, SIZE), 20) if packed else model
+    return model, optimizer, method, net
+
+
+@pytest.mark.parametrize("to_none", [True, False])
+def test_gradients_of_micro_batches_add_up_where_masks_grow_by_them(to_none):
+    sides = [rigl(packed) for packed in (False, True)]
+    name = "stages.0.0.conv1.weight"
+    for t in range(3):
+        for _, _, _, net in sides:
+            for k in range(4):  # the third one is larger than what there is memory for
+                images, labels = batch(50 if k == 2 else 20, seed=10 * t + k)
+                (F.cross_entropy(net(images), labels) / 4).backward()
+        ones, twos = (method.gradient(name) for _, _, method, _ in sides)
+        assert torch.allclose(ones, twos, rtol=1e-3, atol=1e-6)
+        assert (twos[~sides[1][2].masks[name]] != 0).any() == (t == 2)
+        for _, optimizer, _, _ in sides:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=to_none)
+        assert not sides[1][2].gradient(name).any()
+    dense, packed = (method.masks.state_dict() for _, _, method, _ in sides)
+    assert sides[0][2].updates == 1 and same_weights(dense, packed)
+
+
+def test_dense_gradients_are_added_to_those_of_before():
+    """Left from steps with closed masks, as where nobody calls zero_grad()."""
+    sides = [rigl(packed) for packed in (False, True)]
+    for seed in range(3):
+        for _, optimizer, _, net in sides:
+            images, labels = batch(seed=seed)
+            F.cross_entropy(net(images), labels).backward()
+            if seed < 2:
+                optimizer.step()
+    for name in sides[0][2].masks:
+        ones, twos = (method.gradient(name) for _, _, method, _ in sides)
+        assert torch.allclose(ones, twos, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("net_first", [True, False])
+def test_usual_state_dicts_restore_the_network(net_first):
+    side = rigl(True)
+    trained(side[3], side[1], 7)
+    assert side[2].updates >= 2
+    states = copy.deepcopy((side[3].state_dict(), side[1].state_dict()))
+    images, _ = batch(seed=9)
+    other = rigl(True, seed=1)
+    for i in (0, 1) if net_first else (1, 0):
+        (other[3] if i == 0 else other[1]).load_state_dict(states[i])
+    assert torch.equal(other[3].eval()(images), side[3].eval()(images))
+    assert same_weights(other[2].masks.state_dict(), side[2].masks.state_dict())
+    for one in (side, other):
+        trained(one[3], one[1], 4, seed=20)
+    assert torch.equal(side[3].flat, other[3].flat)
+
+
+def test_a_state_dict_may_have_another_number_of_weights():
+    models = resnet(), resnet(1)
+    one, two = (
+        SparseNet(model, masks_for(model, density), image=(3, SIZE, SIZE), batch=20)
+        for model, density in zip(models, (0.4, 0.2), strict=True)
+    )
+    images, _ = batch()
+    one(images)
+    two.load_state_dict(one.state_dict())
+    assert torch.equal(one.eval()(images), two.eval()(images))
+
+
+def test_a_state_dict_that_does_not_fit_is_refused():
+    side = rigl(True)
+    trained(side[3], side[1], 1)
+    elsewhere = rigl(True, seed=1)[3].state_dict()
+    with pytest.raises(UserError, match=r"engine\.checkpoint\.load"):
+        side[3].load_state_dict(elsewhere)
+    model = resnet()
+    net = SparseNet(model, {}, image=(3, SIZE, SIZE), batch=20)
+    with pytest.raises(UserError, match="masks are of other layers"):
+        net.load_state_dict(elsewhere)
+    wrong = copy.deepcopy(elsewhere)
+    next(iter(wrong["_extra_state"]["active"].values()))[1] = 10**6
+    with pytest.raises(UserError, match="of another shape"):
+        rigl(True)[3].load_state_dict(wrong)
+    with pytest.raises(RuntimeError, match="_extra_state"):
+        net.load_state_dict({"flat": net.flat.detach()})
