@@ -1,6 +1,6 @@
 """From runs to verdicts: confidence intervals, and what they say about a bound."""
 
-__all__ = ["Cell", "Estimate", "Outcome", "estimate", "judge", "outcome", "slope"]
+__all__ = ["Cell", "Estimate", "Outcome", "estimate", "judge", "outcome", "ratio_of_means", "slope"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +43,31 @@ def estimate(samples: np.ndarray, confidence: float) -> Estimate:
         return Estimate(mean, mean, mean, 1)
     half = float(stats.t.ppf(0.5 + confidence / 2, n - 1) * samples.std(ddof=1) / np.sqrt(n))
     return Estimate(mean, mean - half, mean + half, n)
+
+
+def ratio_of_means(over: np.ndarray, under: np.ndarray, confidence: float) -> Estimate:
+    """Interval for E x / E y from paired runs (x_i, y_i), by the delta method.
+
+    With q = mean(x) / mean(y), the error of q is to first order the mean of
+    e_i = (x_i - q y_i) / mean(y), so the interval is q -+ t_{n-1} sd(e) / sqrt(n). The scatter of
+    the divisor counts, and what the two have in common, as they come from the same runs, cancels.
+
+    Args:
+        over: x, shape (n,).
+        under: y of the same runs, shape (n,).
+        confidence: coverage of the interval, in (0, 1).
+
+    Raises:
+        ValueError: as for ``estimate``; unequal numbers of runs; or the interval of E y reaches 0,
+            where the ratio has no finite interval.
+    """
+    if len(over) != len(under):
+        raise ValueError(f"paired runs are as many as each other, not {len(over)} and {len(under)}")
+    divisor = estimate(under, confidence)
+    if divisor.low <= 0 <= divisor.high:
+        raise ValueError("a ratio needs a divisor whose interval excludes 0")
+    ratio = float(over.mean()) / divisor.mean
+    return estimate(ratio + (over - ratio * under) / divisor.mean, confidence)
 
 
 def judge(left: Estimate, right: float) -> Verdict:

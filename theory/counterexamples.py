@@ -2,7 +2,8 @@
 
 All are scalar and deterministic, in rational arithmetic, so a violation is a fact and not an
 estimate. The loss is L (u - a)^2 / 2 as far out as the run reaches and linear beyond (Huber): it is
-L-smooth on the whole line, and B-Lipschitz there with B = L * (largest |u - a| of the run).
+L-smooth on the whole line, and B-Lipschitz there with B = L * (largest |u - a| of the run). Lemma 1
+on different samples takes two linear losses.
 """
 
 __all__ = [
@@ -76,6 +77,30 @@ def _lemma1() -> Counterexample:
     return Counterexample(
         "Lemma 1 without L", printed.LEMMA1_EQUAL, setting, left, right, tried, note
     )
+
+
+def _lemma1_different() -> Counterexample:
+    """B u at w = delta / 2 and -B u at w' = -delta / 2: L-smooth for every L, and B-Lipschitz.
+
+    |w_{t+1} - w'_{t+1}| = |(1 - eta lambda) delta - 2 eta B|. Where eta lambda > 1 that is
+    (eta lambda - 1) delta + 2 eta B, more than the printed (1 - eta lambda) delta + 2 eta B by
+    2 (eta lambda - 1) delta. The search does not restrict eta lambda.
+    """
+
+    def sides(**point: Q) -> tuple[Q, Q]:
+        eta, lam, w = point["eta"], point["lambda"], point["delta"] / 2
+        moved = [x - eta * (slope + lam * x) for x, slope in ((w, point["B"]), (-w, -point["B"]))]
+        return abs(moved[0] - moved[1]), printed.LEMMA1_DIFFERENT.exact(**point)
+
+    space = by_size(
+        eta=[Q(1, 2), Q(1), Q(2)],
+        delta=[Q(0), Q(1), Q(2)],
+        B=[Q(1, 2), Q(1)],
+        **{"lambda": [Q(0), Q(1), Q(2), Q(3)]},
+    )
+    note = "losses B u and -B u; false by 2 (eta lambda - 1) delta wherever eta lambda > 1"
+    found = smallest(space, sides)
+    return Counterexample("Lemma 1 beyond eta lambda = 1", printed.LEMMA1_DIFFERENT, *found, note)
 
 
 def _optimization(
@@ -153,6 +178,7 @@ def search_all() -> list[Counterexample]:
     biased = by_size(eta=[Q(1, 64), Q(1, 32), Q(1, 16), Q(1, 8)], T=steps, **unperturbed)
     return [
         _lemma1(),
+        _lemma1_different(),
         _optimization(
             "optimization bound, literally",
             printed.APPENDIX_OPTIMIZATION,

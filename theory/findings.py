@@ -54,7 +54,8 @@ def _lemma(r: Results) -> Finding:
     example = r.lemma_example
     numbers = (round(example["left"], 4), round(example["printed"], 4), example["corrected"])
     matches = numbers[:2] == (0.0086, 0.0028) and round(numbers[2], 4) == 0.0118
-    smallest = r.counterexamples[0]
+    examples = {found.name: found for found in r.counterexamples}
+    smallest, beyond = examples["Lemma 1 without L"], examples["Lemma 1 beyond eta lambda = 1"]
     right, wrong = r.outcomes["lemma1_equal"], r.outcomes["lemma1_equal_printed"]
     core = smallest.refutes and wrong.verdict == "violated" and right.verdict == "holds"
     return Finding(
@@ -67,13 +68,18 @@ def _lemma(r: Results) -> Finding:
         f"violated "
         f"in {wrong.count('violated')} of {len(wrong.cells)} cells (largest ratio "
         f"{wrong.worst.ratio:.3g}); corrected: holds in {right.count('holds')} "
-        f"of {len(right.cells)} (largest ratio {right.worst.ratio:.6f}; n = {right.runs} pairs).",
+        f"of {len(right.cells)} (largest ratio {right.worst.ratio:.6f}; n = {right.runs} pairs). "
+        f"Not foreseen: the part on different samples lacks a condition, eta lambda <= 1. Beyond "
+        f"it the right side is too small: {beyond.described()}, losses B u and -B u, left "
+        f"{beyond.left} > printed {beyond.right}.",
     )
 
 
 def _false(r: Results) -> Finding:
     e = r.optimization_example
-    literal, over_T = r.counterexamples[1], r.counterexamples[2]
+    examples = {found.name: found for found in r.counterexamples}
+    literal = examples["optimization bound, literally"]
+    over_T = examples["optimization bound, 1/T put back"]
     core = e["left"] > e["over_T"] and over_T.refutes and literal.refutes
     matches = abs(e["left"] - 99.95) < 0.01 and abs(e["over_T"] - 4.125) < 1e-3
     itself = e["left"] > e["literal"]

@@ -2,7 +2,7 @@
 
 __all__ = ["Loss", "Pairs", "lemma_cells", "losses", "pairs"]
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -101,13 +101,20 @@ def _sides(
                 yield statement, statement.left.measure(stepped), statement.value(**numbers)
 
 
-def lemma_cells(count: int, seed: int) -> list[Cell]:
-    """One cell per loss, eta, rho, lambda and statement: its worst pair out of ``count``."""
+def lemma_cells(count: int, seed: int, shares: Sequence[float] = (0.1, 0.5, 1.0)) -> list[Cell]:
+    """One cell per loss, eta, rho, lambda and statement: its worst pair out of ``count``.
+
+    Args:
+        count: pairs of weights of each cell.
+        seed: of the pairs.
+        shares: eta (L + lambda). Up to 1, eta lambda is at most 2/3 here, within the condition
+            eta lambda <= 1 of the corrected statements; the printed ones have none.
+    """
     rng = np.random.default_rng(seed)
     found = []
     for loss in losses(rng):
-        for ratio, rho, decay in product((0.1, 0.5, 1.0), (0.01, 0.1), (0.0, 0.1, 2.0)):
-            eta, lam = ratio / (loss.L * (1 + decay)), decay * loss.L
+        for share, rho, decay in product(shares, (0.01, 0.1), (0.0, 0.1, 2.0)):
+            eta, lam = share / (loss.L * (1 + decay)), decay * loss.L
             points = pairs(loss, rho, count, rng)
             for statement, left, right in _sides(loss, eta, rho, lam, points):
                 worst = int(np.argmax(left / np.maximum(right, 1e-12)))

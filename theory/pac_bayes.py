@@ -55,11 +55,16 @@ def worst_error(problem: Logistic, w: np.ndarray, rho: np.ndarray) -> np.ndarray
 
 @dataclass(frozen=True)
 class Certificate:
-    """The best radius's bound at one density. ``with_mask`` also pays for choosing the mask."""
+    """The best radius's bound at one density. ``with_mask`` also pays for choosing the mask.
+
+    ``norm``: |w|. With R = ``len(RADII)``, ``complexity`` is that of delta / R, since the bound
+    must hold at all radii at once for the best of them to be chosen (union bound).
+    """
 
     density: float
     k: int
     n: int
+    norm: float
     rho: float
     train_error: float
     worst_error: float
@@ -106,6 +111,7 @@ def certificates(densities: tuple[float, ...], steps: int, seed: int) -> list[Ce
                 density,
                 k,
                 n,
+                norm,
                 float(RADII[best]),
                 float(problem.error(w)[0]),
                 float(worst[best]),

@@ -45,6 +45,8 @@ LEMMA1_DIFFERENT = Statement(
     left=_APART,
     right=(1 - eta * lam) * delta + 2 * eta * B,
 )
+"""The right side of ``corrected.LEMMA1_OTHER`` without its condition, eta lambda <= 1: none is
+printed, and beyond it a distance would have to lie below a bound that may be negative."""
 
 THEOREM1 = Statement(
     name="theorem1_printed",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from theory.checks import Estimate, estimate
+from theory.checks import Estimate, estimate, ratio_of_means
 from theory.iterate import iterate, unit
 from theory.problems import Logistic, Problem, digits
 
@@ -22,8 +22,9 @@ class Regime:
     ``reach``: rho / (eta |g_{t-1}|). Since u_t = w_{t-1} - (eta - rho / |g_{t-1}|) g_{t-1}, the
     perturbation undoes this share of the last step: below 1, u lies between w_{t-1} and w_t.
     ``cosine``: between S2-SAM's perturbation and SAM's at the same weights on a fresh batch.
-    ``increase``: F(w + rho d) - F(w) along each direction of ``DIRECTIONS``, over that along a
-    uniformly random direction. ``noise_share``: E|g - grad F(u)|^2 / E|g|^2.
+    ``increase``: E[F(w + rho d) - F(w)] along each direction of ``DIRECTIONS``, over that along a
+    uniformly random direction, ``increase_random``: a ratio of two means over the same runs, with
+    the interval of such a ratio. ``noise_share``: E|g - grad F(u)|^2 / E|g|^2.
     """
 
     batch: int
@@ -75,7 +76,6 @@ def regime(
         noise += ((moment.g - at_u) ** 2).sum(axis=1)
         total += (moment.g**2).sum(axis=1)
     means = {name: values / kept for name, values in sums.items()}
-    scale = means["random"].mean()
     return Regime(
         batch,
         eta,
@@ -83,7 +83,8 @@ def regime(
         estimate(noise / total, 0.99),
         estimate(means["cosine"], 0.99),
         estimate(means["cosine_full"], 0.99),
-        {name: estimate(means[name] / scale, 0.99) for name in DIRECTIONS},
+        # The divisor is a mean over as few runs as the dividend: it is not known either.
+        {name: ratio_of_means(means[name], means["random"], 0.99) for name in DIRECTIONS},
         estimate(means["random"], 0.99),
     )
 

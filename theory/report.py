@@ -90,6 +90,23 @@ def summary(results: Results) -> tuple[list[str], list[list[str]]]:
     return headers, rows
 
 
+def _different(results: Results) -> str:
+    """Where the printed Lemma 1 on different samples holds, and where it does not."""
+    name = printed.LEMMA1_DIFFERENT.name
+    found = results.outcomes[name]
+    largest = max(cell.setting["eta"] * cell.setting["lambda"] for cell in found.cells)
+    (example,) = [c for c in results.counterexamples if c.statement.name == name]
+    return (
+        f"`{name}` is the corrected `lemma1_different` without its condition eta lambda <= 1, and "
+        f'with "=" for "<=". Where eta lambda <= 1 it is right as an inequality (proved; '
+        f"{found.count('holds')} of {len(found.cells)} cells hold, eta lambda up to "
+        f"{largest:.2g}). Beyond, the losses B u and -B u break it at every delta > 0, by "
+        f"2 (eta lambda - 1) delta: at {example.described()} the left side is {example.left} and "
+        f"the printed right side {example.right}. So as printed, with no condition on the step, "
+        f"it is violated."
+    )
+
+
 def _statements() -> str:
     return "\n".join(
         f"**`{s.name}`: {s.title}** ({s.where}). Assumes "
@@ -215,10 +232,11 @@ bounds admit, counts for the simplest, so `momentum` is judged by runs with mome
 runs at steps that only they admit; and n counts
 a run once however many horizons it is compared at. One violated cell refutes a statement; so does
 an exact counterexample, named in the table and given below: that alone is how the literal
-`optimization_printed` and both `theorem1_*` fall. `lemma1_*` cells show the worst of n pairs.
-`stability*`, `excess` and `theorem1_*` come from the last section and have intervals of 99% each,
-outside the joint coverage. `lemma1_different_printed` is right as an
-inequality; its "=" is not.
+`optimization_printed`, `lemma1_different_printed` and both `theorem1_*` fall. `lemma1_*` cells show
+the worst of n pairs. `stability*`, `excess` and `theorem1_*` come from the last section and have
+intervals of 99% each, outside the joint coverage.
+
+{_different(results)}
 
 ![Ratios of every cell](figures/ratios.png)
 
@@ -241,7 +259,8 @@ quadratics it is the largest gradient met, the smallest value any valid B could 
 
 Found by exhaustive search in order of size (sum of numerators and denominators less one), in
 rational arithmetic, larger by at least 5%. `candidates` is how many were tried, this one included.
-Loss: L (u - a)^2 / 2 where the run goes, linear beyond, so that B is a global Lipschitz constant.
+Loss: L (u - a)^2 / 2 where the run goes, linear beyond, so that B is a global Lipschitz constant;
+Lemma 1 on different samples takes two linear losses.
 The last two read every F of Theorem 1 as F_lambda = F + lambda |w|^2 / 2, mu = lambda included, and
 its risk as the population's.
 A strongly convex F on the whole space cannot also be B-Lipschitz; where Theorem 1 assumes both,

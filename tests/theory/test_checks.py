@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from theory.checks import Cell, Estimate, estimate, judge, outcome, slope
+from theory.checks import Cell, Estimate, estimate, judge, outcome, ratio_of_means, slope
 
 
 def test_interval_covers_as_often_as_it_says():
@@ -23,6 +23,47 @@ def test_a_single_deterministic_run_is_a_point():
 def test_bad_samples(samples):
     with pytest.raises(ValueError, match="finite samples"):
         estimate(samples, 0.99)
+
+
+def test_the_interval_of_a_ratio_counts_the_divisor_by_the_formula():
+    # q = 4 / 2 = 2, e = (x - 2 y) / 2 = (-1, 1, 0): sd 1, and t_2 at 50% is sqrt(2 / 3).
+    found = ratio_of_means(np.array([2.0, 4.0, 6.0]), np.array([2.0, 1.0, 3.0]), 0.5)
+    half = np.sqrt(2) / 3
+    assert (found.mean, found.n) == (pytest.approx(2), 3)
+    assert (found.low, found.high) == (pytest.approx(2 - half), pytest.approx(2 + half))
+    # A constant dividend scatters not at all, its ratio does.
+    divisor = np.array([0.9, 1.0, 1.1])
+    constant = ratio_of_means(np.full(3, 5.0), divisor, 0.5)
+    assert constant.high - 5 == pytest.approx(5 * 0.1 * half)
+    # What is proportional to the divisor run by run has the ratio exactly.
+    exact = ratio_of_means(3 * divisor, divisor, 0.99)
+    assert [exact.low, exact.mean, exact.high] == pytest.approx([3, 3, 3], rel=1e-12)
+    assert ratio_of_means(np.array([6.0]), np.array([2.0]), 0.99) == Estimate(3.0, 3.0, 3.0, 1)
+
+
+@pytest.mark.parametrize("shared", [0.0, 1.0])
+def test_the_interval_of_a_ratio_covers_where_a_divisor_taken_as_known_does_not(shared):
+    rng = np.random.default_rng(1)
+    covered = known = 0
+    for _ in range(4000):
+        # Six runs; the spreads of the report's regimes: 2% of the dividend, 6% of the divisor.
+        common, own = rng.normal(0, 0.05, 6), rng.normal(0, 0.02, 6)
+        x, y = 130 * (1 + shared * common + own), 1 + common + rng.normal(0, 0.03, 6)
+        found, wrong = ratio_of_means(x, y, 0.99), estimate(x / y.mean(), 0.99)
+        covered += found.low <= 130 <= found.high
+        known += wrong.low <= 130 <= wrong.high
+    assert 0.985 < covered / 4000 < 0.995
+    # A divisor taken as known: too narrow, or too wide where the two rise and fall together.
+    assert known / 4000 > 0.997 if shared else known / 4000 < 0.9
+
+
+def test_ratios_without_an_interval():
+    with pytest.raises(ValueError, match="paired runs are as many as each other, not 3 and 2"):
+        ratio_of_means(np.ones(3), np.ones(2), 0.99)
+    with pytest.raises(ValueError, match="a divisor whose interval excludes 0"):
+        ratio_of_means(np.ones(3), np.array([-1.0, 1.0, 2.0]), 0.99)
+    with pytest.raises(ValueError, match="finite samples"):
+        ratio_of_means(np.array([1.0, np.nan]), np.array([1.0, 1.1]), 0.9)
 
 
 @pytest.mark.parametrize("confidence", [0.0, 1.0, 99.0])

@@ -4,6 +4,7 @@ from fractions import Fraction as Q
 
 import numpy as np
 import pytest
+import sympy
 from hypothesis import find, settings
 from hypothesis import strategies as st
 
@@ -16,10 +17,14 @@ from theory.counterexamples import (
 )
 from theory.one_example import OneExample, example_theorem1
 from theory.search import smallest
+from theory.symbols import B, delta, eta, lam
 
 STORED = {
     "Lemma 1 without L": {
         "L": Q(2), "rho": Q(1), "eta": Q(1, 2), "lambda": Q(0), "delta": Q(0),
+    },
+    "Lemma 1 beyond eta lambda = 1": {
+        "eta": Q(1), "lambda": Q(2), "delta": Q(1), "B": Q(1),
     },
     "optimization bound, literally": {
         "L": Q(2), "w0": Q(1, 2), "eta": Q(1, 4), "T": Q(16), "lambda": Q(0), "a": Q(0),
@@ -69,6 +74,50 @@ def test_the_lemma_example_by_hand(found):
     # Both runs start at 0, perturbed by +1 and -1: steps of -eta L u = -1 and +1, 2 apart.
     assert example.left == 2
     assert example.right == 2 * Q(1, 2) * 1
+
+
+def test_lemma_one_on_different_samples_is_the_corrected_one_without_its_condition(found):
+    printed_one, right_one = printed.LEMMA1_DIFFERENT, corrected.LEMMA1_OTHER
+    assert printed_one.right == right_one.right
+    assert [a.condition for a in printed_one.assumptions] == [sympy.true]
+    for eta_lambda, admitted in ((Q(1, 2), True), (Q(1), True), (Q(3, 2), False)):
+        numbers = {"eta": 1, "lambda": eta_lambda, "delta": 1, "B": 1}
+        assert printed_one.admits(**numbers)
+        assert right_one.admits(**numbers) == admitted
+    assert not right_one.admits(**found["Lemma 1 beyond eta lambda = 1"].setting)
+
+
+def _linear_losses(decay, slope, other, bound):
+    """Both sides of Lemma 1 for the losses slope * u at w = 1 and other * u at w' = 0, eta = 1."""
+    left = abs((1 - (slope + decay)) - (0 - other))
+    return left, printed.LEMMA1_DIFFERENT.exact(eta=1, delta=1, B=bound, **{"lambda": decay})
+
+
+@pytest.mark.parametrize("decay", [Q(0), Q(1, 2), Q(1)])
+@pytest.mark.parametrize("slopes", [(0, 0), (1, 1), (1, -1), (-1, 1)])
+def test_lemma_one_on_different_samples_holds_up_to_eta_lambda_one(decay, slopes):
+    left, right = _linear_losses(decay, *slopes, 1)
+    assert left <= right
+    assert (left == right) == (slopes == (-1, 1) or (decay == 1 and slopes == (1, -1)))
+
+
+@pytest.mark.parametrize("decay", [Q(9, 8), Q(2), Q(3)])
+def test_lemma_one_on_different_samples_fails_just_beyond(decay):
+    left, right = _linear_losses(decay, 1, -1, 1)
+    assert left - right == 2 * (decay - 1)
+
+
+def test_lemma_one_on_different_samples_fails_without_any_loss():
+    # Losses of 0 are B-Lipschitz for every B; the right side is a negative distance.
+    assert _linear_losses(Q(3), 0, 0, Q(1, 10)) == (2, Q(-9, 5))
+
+
+def test_by_how_much_lemma_one_on_different_samples_fails():
+    # |w_{t+1} - w'_{t+1}| for B u at w = delta / 2 and -B u at w' = -delta / 2.
+    beyond = sympy.Symbol("x", positive=True)  # eta lambda = 1 + x
+    left = sympy.Abs((delta / 2 - eta * (B + lam * delta / 2)) * 2)
+    gap = (left - printed.LEMMA1_DIFFERENT.right).subs(lam, (1 + beyond) / eta)
+    assert sympy.simplify(gap - 2 * beyond * delta) == 0
 
 
 @pytest.mark.parametrize(

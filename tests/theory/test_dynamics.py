@@ -118,6 +118,20 @@ def test_noise_decides_between_ascent_and_undoing():
     assert quiet.increase["full"].mean > quiet.increase["sam"].mean > quiet.increase["noise"].mean
 
 
+def test_an_increase_is_divided_by_the_random_one_of_its_own_runs():
+    # With one active weight the noise and a random direction are both +1 or -1, so that in every
+    # run the two increases are equal, and their ratio is 1 without any error; the increase itself,
+    # the divisor, differs between runs.
+    images, labels, _, _ = digits(np.random.default_rng(0), 60)
+    mask = np.arange(640) == 64 + 20
+    problem = Logistic(images, labels, ridge=0.001, batch=2, mask=mask)
+    found = regime(problem, 2, 1 / problem.smoothness, 0.5, 4, 60, 0)
+    divisor = found.increase_random
+    assert divisor.high > (1 + 1e-4) * divisor.mean
+    noise = found.increase["noise"]
+    assert [noise.low, noise.mean, noise.high] == pytest.approx([1, 1, 1], rel=1e-9)
+
+
 def test_rates():
     found = rates(4, 1024, 0)
     by = {(rate.problem, rate.shrinking): rate for rate in found}

@@ -1,5 +1,7 @@
 """Generalization: bounds hold where they should, and PAC-Bayes is computed as printed."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -103,6 +105,22 @@ def test_the_radii_do_not_depend_on_the_data():
     other = certificates((0.1,), 30, 1)
     assert {item.rho for item in (*certificates((0.1,), 30, 0), *other)} <= set(RADII)
     assert np.all(np.diff(RADII) > 0)
+
+
+def test_the_radii_share_the_failure_probability(monkeypatch):
+    # A union bound over the radii, and with the mask over the C(640, k) masks as well. With every
+    # worst error 1 the best radius is the largest, so that both prices are those at a known one.
+    monkeypatch.setattr("theory.pac_bayes.worst_error", lambda problem, w, rho: np.ones(len(rho)))
+    radii = 12
+    assert len(RADII) == radii
+    (item,) = certificates((0.1,), 100, 0)
+    k, n, norm = item.k, item.n, item.norm
+    assert item.complexity == pytest.approx(complexity(k, n, norm, item.rho, 0.05 / radii))
+    assert item.complexity > complexity(k, n, norm, item.rho, 0.05) + 1e-4
+    assert item.rho == RADII[-1]
+    assert item.bound == pytest.approx(1 + item.complexity)
+    both = 0.05 / (radii * math.comb(640, k))
+    assert item.with_mask == pytest.approx(1 + complexity(k, n, norm, item.rho, both))
 
 
 def test_certificates_count_active_weights():

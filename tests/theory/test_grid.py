@@ -113,6 +113,22 @@ def test_lemma_one():
         assert checked.worst.ratio > 0.95
 
 
+def test_lemma_one_on_different_samples_needs_a_step_that_the_paper_does_not_limit():
+    name = "lemma1_different"
+    edge = [c for c in lemma_cells(200, 0, (1.5,)) if c.setting["lambda"] == 2 * c.setting["L"]]
+    assert [c.setting["eta"] * c.setting["lambda"] for c in edge] == pytest.approx([1] * len(edge))
+    for kind in (name, f"{name}_printed"):
+        cells_of = [c for c in edge if c.statement == kind]
+        assert len(cells_of) == 6
+        assert {c.verdict for c in cells_of} == {"holds"}
+    beyond = [c for c in lemma_cells(200, 0, (3.0,)) if c.setting["lambda"] == 2 * c.setting["L"]]
+    assert {c.statement for c in beyond} == {"lemma1_equal_printed", f"{name}_printed"}
+    wrong = [c for c in beyond if c.statement == f"{name}_printed" and c.verdict == "violated"]
+    assert "robust regression" in {c.problem for c in wrong}
+    # No cell of the report is beyond: what it says of the cells is of eta lambda below 1.
+    assert max(c.setting["eta"] * c.setting["lambda"] for c in lemma_cells(20, 0)) < 1
+
+
 def test_orbit_in_the_grid_uses_the_same_iteration():
     problem = Quadratic(np.eye(1) * 2, np.zeros(1))
     (record,) = simulate(problem, [Arm(0.5, 0.2, 0.0)], 1, [50], np.random.default_rng(0))

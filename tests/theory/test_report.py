@@ -47,6 +47,11 @@ def test_every_statement_is_checked_and_no_corrected_one_fails(run):
         "Theorem 1, main text; Theorem 1 for F_lambda, main text"
     )
     assert reasons["lemma1_equal_printed"] == "54 cells; Lemma 1 without L"
+    # Every cell has eta lambda <= 1, where it holds; as printed nothing limits the step.
+    assert verdicts["lemma1_different_printed"] == "holds"
+    assert shown["lemma1_different_printed"] == "violated"
+    assert reasons["lemma1_different_printed"] == "Lemma 1 beyond eta lambda = 1"
+    assert shown["lemma1_different"] == "holds"
     assert reasons["smooth"] == "-"
 
 
@@ -127,6 +132,21 @@ def test_report_and_figures(run, tmp_path):
     headers, rows = summary(results)
     assert all(len(row) == len(headers) for row in rows)
     assert render(results, load()) == text
+
+
+def test_the_report_says_where_lemma_one_on_different_samples_holds(run):
+    results, _, _ = run
+    text = render(results, load())
+    assert "is right as an inequality; its" not in " ".join(text.split())
+    assert (
+        "Where eta lambda <= 1 it is right as an inequality (proved; 54 of 54 cells hold, eta "
+        "lambda up to 0.67). Beyond, the losses B u and -B u break it at every delta > 0, by "
+        "2 (eta lambda - 1) delta: at eta = 1, delta = 1, B = 1, lambda = 2 the left side is 3 and "
+        "the printed right side 1."
+    ) in text
+    evidence = findings(results)[0].evidence
+    assert "lacks a condition, eta lambda <= 1" in evidence
+    assert "left 3 > printed 1" in evidence
 
 
 def test_report_is_reproducible(run):

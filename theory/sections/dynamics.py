@@ -193,8 +193,10 @@ def regime_section(results: Results, table: Table, interval: Interval) -> str:
     ]
     return f"""## Which way S2-SAM perturbs
 
-Logistic regression on 400 digits, rho = 0.5, second half of S2-SAM's runs. Increases are
-F(w + rho d) - F(w) over that along a random direction (1). Without momentum and decay, exactly,
+Logistic regression on 400 digits, rho = 0.5, second half of S2-SAM's runs. Increases are the mean
+of F(w + rho d) - F(w) over the mean of that along a random direction (1) in the same runs; their
+intervals are those of the ratio of two means (delta method, paired runs), so that the divisor's
+scatter counts. Without momentum and decay, exactly,
 u_t = w_{{t-1}} - (eta - rho / |g_{{t-1}}|) g_{{t-1}}: where rho < eta |g| the perturbation takes
 back part of the last step and is no ascent at all.
 
