@@ -105,8 +105,9 @@ class Scenario:
     @property
     def spread(self) -> np.ndarray:
         if self.sd is not None:
-            each = len(self.sd) == len(self.effects)
-            return np.array(self.sd) if each else np.linspace(*self.sd, len(self.effects))
+            cells = len(self.effects)
+            each = len(self.sd) == cells
+            return np.array(self.sd if each else np.linspace(self.sd[0], self.sd[-1], cells))
         flat = np.full(len(self.effects), float(np.sqrt(self.errors.mean())))
         return SPREAD * (flat if self.even else np.sqrt(self.errors))
 
