@@ -85,7 +85,7 @@ def signalled(place, config, handler, **changes):
     signal.signal(signal.SIGUSR2, handler)
 
     def send():
-        until((place.folder(config) / "log.jsonl").exists)
+        until((place.folder(config) / "checkpoint.pt").exists)  # the last that an epoch writes
         os.kill(os.getpid(), signal.SIGUSR2)
 
     thread = threading.Thread(target=send)
