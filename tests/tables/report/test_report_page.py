@@ -187,7 +187,7 @@ def test_every_command_on_the_page_is_a_target():
 def test_statements_have_formulas_and_verdicts():
     found = judged()
     printed, corrected, _ = found.values()
-    assert {s.verdict for s in printed} == {"violated", "holds"}
+    assert {s.verdict for s in printed} == {"violated"}
     assert {s.verdict for s in corrected} == {"holds"}
     for statements in found.values():
         for s in statements:
