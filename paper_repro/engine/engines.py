@@ -9,7 +9,8 @@ from torch.optim import Optimizer
 from paper_repro.engine.build import library
 from paper_repro.engine.lower import Uncovered, check_image, lower
 from paper_repro.engine.masks import PackedMasks
-from paper_repro.engine.net import SparseNet, check_tensors
+from paper_repro.engine.net import SparseNet
+from paper_repro.engine.watch import check_tensors
 from paper_repro.errors import UserError
 from paper_repro.measure.flops import inference_flops, layer_macs
 from paper_repro.optim import Perturbing, unwrapped

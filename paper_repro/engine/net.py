@@ -15,14 +15,15 @@ from paper_repro.engine.buffers import Buffers, Size
 from paper_repro.engine.build import library
 from paper_repro.engine.forward import forward
 from paper_repro.engine.layout import Layout
-from paper_repro.engine.lower import FROZEN, Unit, check_image, lower
+from paper_repro.engine.lower import Unit, check_image, lower
 from paper_repro.engine.program import Call, Program
+from paper_repro.engine.watch import TOUCHED, Watch, check_masks, check_read, check_tensors
 from paper_repro.errors import UserError
 from paper_repro.optim import exact
 from paper_repro.sparse import prunable
 from paper_repro.sparse.export import TRAINED_APART
 
-__all__ = ["STORAGES", "SparseNet", "check_tensors"]
+__all__ = ["STORAGES", "SparseNet"]
 
 #: How activations are stored: weights and sums are float32 in both.
 STORAGES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -101,7 +102,7 @@ class SparseNet(nn.Module):
         if isinstance(first, Unit) and first.main.inputs != image[0]:
             raise UserError(f"the network takes {first.main.inputs} channels, not {image[0]}")
         named = dict(model.named_parameters())
-        _check(named, prunable(model), masks)
+        check_masks(named, prunable(model), masks)
         if batch < 1:
             raise UserError(f"batch is at least 1, not {batch}")
         self.library = library(isa)
@@ -127,7 +128,8 @@ class SparseNet(nn.Module):
         #: What puts the weights into the model where it is exported: None for the net itself.
         self._owner: _Owner | None = None
         self._resize(batch)
-        self._note()
+        self._watch = Watch(model, self._norms)
+        self._watch.note(self.flat)
         self.own()
         self.train(model.training)
 
@@ -153,7 +155,7 @@ class SparseNet(nn.Module):
         """
         if self._bound is not None and self._addresses() == self._known:
             return
-        self._check_read()
+        check_read(self.model, self.flat.detach(), len(self.layout))
         self._forget()
         self._known = self._addresses()
         with torch.inference_mode(False):
@@ -200,58 +202,14 @@ class SparseNet(nn.Module):
     def _addresses(self) -> list[int]:
         return [t.data_ptr() for t in self._read()]
 
-    def _check_read(self) -> None:
-        """The kernels write to memory as if it were float32: no other may reach them."""
-        named = {"flat": self.flat.detach(), **dict(self.model.named_buffers())}
-        sizes = {"flat": len(self.layout)}
-        for name, module in self.model.named_modules():
-            if isinstance(module, nn.BatchNorm2d):
-                sizes[f"{name}.running_mean"] = module.num_features
-                sizes[f"{name}.running_var"] = module.num_features
-        for name in sizes:
-            if name not in named:
-                raise UserError(f"the engine needs {name}, which is gone")
-        check_tensors({name: named[name] for name in sizes})
-        for name, size in sizes.items():
-            if named[name].shape != (size,) or not named[name].is_contiguous():
-                raise UserError(f"{name} is to hold {size} numbers, one after the other")
-
-    def _note(self) -> None:
-        """Remember what the model's parameters and the weights are: they agree now."""
-        self._noted = [
-            (module._parameters, name, p, p._version)
-            for module in self.model.modules()
-            for name, p in module._parameters.items()
-            if p is not None
-        ]
-        self._noted_flat = self.flat._version
-
-    def _touched(self) -> bool:
-        """Whether something else wrote to the model's parameters since, or replaced them."""
-        for holder, name, p, version in self._noted:
-            now = holder.get(name)
-            if now is not p and (now is None or now.data_ptr() != p.data_ptr()):
-                return True
-            if now._version != version:
-                return True
-        return False
-
     def _check_model(self) -> None:
         """Raise a UserError where training would go past what was done to the model."""
-        if self._touched():
-            self._check_read()  # of another type or on another device is what says more
-            raise UserError(_TOUCHED)
-        if not self.training:
-            return
-        for _, name, p, _ in self._noted:
-            if not p.requires_grad:
-                raise UserError(
-                    f"a {name} of the model is frozen (requires_grad is False), and the engine "
-                    "trains all parameters or none"
-                )
-        for norm in self._norms:
-            if norm.training is not self.model.training:
-                raise UserError(f"the engine cannot train on: {FROZEN}")
+        if self._watch.touched():
+            # Of another type or on another device is what says more.
+            check_read(self.model, self.flat.detach(), len(self.layout))
+            raise UserError(TOUCHED)
+        if self.training:
+            self._watch.check_trainable()
 
     def _call(self, batch: int, track: bool = False) -> Call:
         norm = self._norms[0]
@@ -378,7 +336,7 @@ class SparseNet(nn.Module):
         source = exact(optimizer, self.flat) if flat is None else flat
         for name, p in self.model.named_parameters():
             p.copy_(self.layout.unpack(source, name))
-        self._note()
+        self._watch.note(self.flat)
 
     @torch.no_grad()
     def take_in(self) -> None:
@@ -402,15 +360,15 @@ class SparseNet(nn.Module):
         Raises:
             UserError: something else wrote to the model's parameters, and the net trained on.
         """
-        if not self._touched():
+        if not self._watch.touched():
             self.write_back(optimizer=optimizer)
             return
         source = exact(optimizer, self.flat)
         named = dict(self.model.named_parameters())
         if all(torch.equal(p, self.layout.unpack(source, name)) for name, p in named.items()):
-            self._note()
-        elif self.flat._version != self._noted_flat:
-            raise UserError(_TOUCHED)
+            self._watch.note(self.flat)
+        elif self._watch.trained(self.flat):
+            raise UserError(TOUCHED)
 
     def own(self, owner: _Owner | None = None) -> None:
         """See that an export of the model is of what is trained here.
@@ -501,42 +459,6 @@ class SparseNet(nn.Module):
             self.flat.grad = old.moved(gradient, layout)
         self.dense_is_fresh = False
         self._forget()
-
-
-_TOUCHED = (
-    "something else wrote to the model's parameters while the engine trains its own copy of the "
-    "weights: net.take_in() takes them over, net.write_back() overwrites them"
-)
-
-
-def check_tensors(named: Mapping[str, Tensor]) -> None:
-    """Raise a UserError where a tensor is not float32 on the CPU."""
-    for name, t in named.items():
-        if t.dtype != torch.float32 or t.device.type != "cpu":
-            raise UserError(f"the engine needs float32 on the CPU: {name} is {t.dtype}, {t.device}")
-
-
-def _check(
-    named: Mapping[str, Tensor], maskable: Mapping[str, Tensor], masks: Mapping[str, Tensor]
-) -> None:
-    """The kernels read memory where masks say: no mask of another shape may reach them."""
-    check_tensors(named)
-    for name, p in named.items():
-        if not p.requires_grad:
-            raise UserError(
-                f"{name} is frozen (requires_grad is False), and the engine trains all parameters "
-                "or none"
-            )
-    for name, mask in masks.items():
-        if name not in maskable:
-            raise UserError(
-                f"{name!r} is not a weight of a convolution or linear layer, so it has no mask"
-            )
-        if mask.shape != named[name].shape:
-            raise UserError(
-                f"the mask of {name!r} has shape {tuple(mask.shape)}, "
-                f"the weight has {tuple(named[name].shape)}"
-            )
 
 
 class _Step(torch.autograd.Function):
