@@ -6,9 +6,10 @@ import pickle
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from PIL import Image
 
-__all__ = ["MEAN", "STD", "encode", "pictures", "write_parquet", "write_pickle"]
+__all__ = ["MEAN", "STD", "encode", "pictures", "same", "write_parquet", "write_pickle"]
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
@@ -18,6 +19,13 @@ def pictures(n, seed, classes=10):
     random = np.random.default_rng(seed)
     pixels = random.normal(MEAN, STD, (n, 32, 32, 3)) * 255
     return pixels.clip(0, 255).astype(np.uint8), random.integers(0, classes, n)
+
+
+def same(split, images, labels):
+    """Whether a split has just these pixels and labels."""
+    assert split.images.dtype == torch.uint8 and split.labels.dtype == torch.int64
+    assert np.array_equal(split.images.numpy(), images)
+    assert np.array_equal(split.labels.numpy(), labels)
 
 
 def encode(image, kind="PNG"):

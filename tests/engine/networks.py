@@ -102,3 +102,20 @@ def errors(found, truth):
         n: float((found[n] - g).norm()) / max(float(g.norm()), 1e-3 * scale)
         for n, g in truth.items()
     }
+
+
+def made(seed=0, **options):
+    """A small ResNet in the engine, with random masks."""
+    model = resnet(seed)
+    return engine(model, masks_for(model), **options)
+
+
+def loss_of(net, images, labels):
+    return F.cross_entropy(net(images), labels)
+
+
+def told(model, name, **settings):
+    """The model with a layer's settings changed."""
+    for key, value in settings.items():
+        setattr(model.get_submodule(name), key, value)
+    return model

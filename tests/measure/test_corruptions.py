@@ -99,13 +99,18 @@ def test_the_published_set_is_scored_where_it_is(tmp_path):
     assert found["mean"] == pytest.approx(70.0)
 
 
+def black(root):
+    """A published set in which every image of every type is black and of class 0."""
+    folder = root / "CIFAR-10-C"
+    folder.mkdir()
+    for name in TYPES:
+        np.save(folder / f"{name}.npy", np.zeros((200, 8, 8, 3), np.uint8))
+    np.save(folder / "labels.npy", np.zeros(200, int))
+
+
 def test_beside_published_corruptions_clean_is_of_all_images(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_AT_ONCE", 15)
-    published = tmp_path / "CIFAR-10-C"
-    published.mkdir()
-    for name in TYPES:
-        np.save(published / f"{name}.npy", np.zeros((200, 8, 8, 3), np.uint8))
-    np.save(published / "labels.npy", np.zeros(200, int))
+    black(tmp_path)
     trained = made(root=tmp_path)
     pixels, right = trained.images(torch.arange(40))
     wrong = right.clone()
@@ -160,11 +165,7 @@ def test_of_a_stream_the_images_that_are_scored_are_counted(monkeypatch):
 
 def test_of_a_stream_clean_is_of_the_images_that_are_there(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_AT_ONCE", 15)
-    published = tmp_path / "CIFAR-10-C"
-    published.mkdir()
-    for name in TYPES:
-        np.save(published / f"{name}.npy", np.zeros((200, 8, 8, 3), np.uint8))
-    np.save(published / "labels.npy", np.zeros(200, int))
+    black(tmp_path)
     # Of the three parts 2, none and 10 are left.
     trained = skipping(set(range(2, 30)))
     right = trained.images
