@@ -9,9 +9,9 @@ and a claim is about Σ c[i] Δ[i] for fixed weights c. The variance of the esti
 
 with the degrees of freedom of Satterthwaite (of Welch's test, where there is one cell), and so is
 each cell's. No spread is borrowed from another cell: methods scatter very differently between seeds
-(of the seven of Table 1 with two seeds or more at 98 %, the equality of their spreads is refuted
-with p = 0.007), and one spread for all would call a cell that scatters more than others apart from
-0 up to five times as often as stated.
+(that the seven of Table 1 do so alike at 98 %, relative to the root of their errors, Bartlett's
+test refutes with p = 0.004, simulated), and one spread for all would call a cell that scatters more
+than others apart from 0 up to five times as often as stated.
 
 Two ways in which seeds may tie runs together are tested on the records before they are used, each
 by an F test:
