@@ -145,11 +145,12 @@ class Loader:
         )
 
     def _checked(self, loaded: Loaded) -> Loaded:
-        new = {name: why for name, why in loaded.broken if name not in self.broken}
-        self.broken.update(new)
-        if new and not self.data.skip_broken:
-            name, why = next(iter(new.items()))
-            count, first = ("an image", "") if len(new) == 1 else (f"{len(new)} images", "first ")
+        broken = dict(loaded.broken)
+        self.broken.update(broken)
+        if broken and not self.data.skip_broken:
+            name, why = next(iter(broken.items()))
+            several = len(broken) > 1
+            count, first = (f"{len(broken)} images", "first ") if several else ("an image", "")
             raise UserError(
                 f"{self.data.name} has {count} in a batch that cannot be decoded, {first}{name} "
                 f"({why}); mend the copy, or do without such images by --skip-broken"

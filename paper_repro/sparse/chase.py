@@ -80,6 +80,7 @@ class Chase(DynamicMethod):
 
     replaces_step = True
     structured = True
+    moves_between_layers = True
 
     def __init__(
         self,

@@ -62,6 +62,7 @@ class DSR(DynamicMethod):
     """
 
     OPTION_BEFORE = MappingProxyType({"schedule": "imagenet"})
+    moves_between_layers = True
 
     def __init__(
         self,

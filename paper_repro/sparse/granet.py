@@ -54,6 +54,7 @@ class GraNet(DynamicMethod):
     """
 
     replaces_step = True
+    moves_between_layers = True
 
     def __init__(
         self,

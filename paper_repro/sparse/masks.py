@@ -155,16 +155,17 @@ class Masks:
             return
         inner = self.optimizer.base if isinstance(self.optimizer, Perturbing) else self.optimizer
         always, first = type(inner) not in _ELEMENTWISE, True
+        plain = inner is self.optimizer
+        by_closure = False
 
         def enforce(*_: Any) -> None:
             nonlocal first
-            if (always or first) and self.held:
+            # A closure's gradients reach a plain optimizer as the closure leaves them.
+            if (always or first or (plain and by_closure)) and self.held:
                 self.apply()
             first = False
 
         self._hooks.append(self.optimizer.register_step_post_hook(enforce))
-
-        by_closure = False
 
         def outer(_optimizer: Optimizer, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
             nonlocal by_closure
@@ -176,7 +177,7 @@ class Masks:
                 self._mask_gradients()
 
         self._hooks.append(self.optimizer.register_step_pre_hook(outer))
-        if inner is not self.optimizer:
+        if not plain:
             self._hooks.append(inner.register_step_pre_hook(within))
 
     @torch.no_grad()

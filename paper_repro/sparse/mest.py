@@ -11,6 +11,7 @@ from paper_repro.errors import UserError
 from paper_repro.sparse import METHODS
 from paper_repro.sparse.distribution import layer_counts, prunable
 from paper_repro.sparse.dynamic import REGROWN_BEFORE, DynamicMethod, check_regrown
+from paper_repro.sparse.layers import given_densities
 from paper_repro.sparse.masks import Masks
 from paper_repro.sparse.select import keep_largest, keep_random
 
@@ -76,13 +77,20 @@ class MEST(DynamicMethod):
         self.period = max(1, round(total_steps / updates))
         self.stops = (first_stop * total_steps, second_stop * total_steps)
         self.target = self.sparse_layers(sparsity, distribution)
-        self.lower = [
-            {name: layer_counts(model, s, distribution)[name] for name in self.target}
-            for s in stage_sparsities(sparsity)
-        ]
+        self.lower = [self._pruned(sparsity, s, distribution) for s in stage_sparsities(sparsity)]
         weights = prunable(model)
         masks = {name: keep_largest(weights[name].abs(), k) for name, k in self.target.items()}
         self.masks = Masks(model, optimizer, masks)
+
+    def _pruned(self, sparsity: float, stage: float, distribution: str) -> dict[str, int]:
+        """Weights that are left in each layer where a stage has pruned to sparsity ``stage``."""
+        counts = layer_counts(self.model, stage, distribution)
+        share = (1 - stage) / (1 - sparsity)
+        own = given_densities(self.model)  # of a layer with its own, the same part is pruned
+        return {
+            name: max(1, round(share * k)) if name in own else counts[name]
+            for name, k in self.target.items()
+        }
 
     def due(self, t: int) -> bool:
         return (t + 1) % self.period == 0 and t + 1 < self.stops[1]

@@ -11,7 +11,8 @@ from torch.optim import Optimizer
 
 from paper_repro.registry import Spec
 from paper_repro.sparse import METHODS
-from paper_repro.sparse.distribution import check_sparsity, layer_counts
+from paper_repro.sparse.distribution import check_sparsity, layer_counts, prunable
+from paper_repro.sparse.layers import given_densities
 from paper_repro.sparse.mest import MEST
 from paper_repro.sparse.plan import Plan, Stage, densities
 from paper_repro.sparse.select import keep_largest
@@ -127,9 +128,13 @@ def _upper(
     model: nn.Module, sparsity: float, distribution: str, target: Mapping[str, int]
 ) -> list[dict[str, int]]:
     """Active weights of each layer while it is grown, by stage; the last one is the target."""
+    weights, own = prunable(model), given_densities(model)
     upper = []
     for stage in grown_sparsities(sparsity):
         counts = layer_counts(model, stage, distribution)
+        share = (1 - stage) / (1 - sparsity)  # a layer with a density of its own grows alike
+        for name in own:
+            counts[name] = min(weights[name].numel(), round(share * target.get(name, 0)))
         upper.append({name: max(k, counts[name]) for name, k in target.items()})
     return [*upper, dict(target)]
 

@@ -75,6 +75,9 @@ class SparseMethod(ABC):  # noqa: B024
     #: Whether every layer keeps, throughout a training, the number of active weights that the
     #: method's option ``distribution`` gives it: then its FLOPs are known beforehand.
     layerwise: ClassVar[bool] = False
+    #: Whether it moves weights from layer to layer during training, so that none can keep a
+    #: density of its own.
+    moves_between_layers: ClassVar[bool] = False
     #: Whether the method can choose within groups of weights (the distributions ``n:m``).
     chooses_in_groups: ClassVar[bool] = False
 
@@ -104,7 +107,7 @@ class SparseMethod(ABC):  # noqa: B024
         first, self._masks = self._masks is None, masks
         if first:
             try:
-                check_given(type(self).__name__, self.model, masks)
+                check_given(type(self), self.model, masks)
                 self._attach()
             except UserError:
                 masks.withdraw()

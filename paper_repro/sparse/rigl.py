@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -68,6 +69,13 @@ class RigL(DynamicMethod):
         self.delta_t = delta_t
         self.alpha = alpha
         self.end = stop * total_steps
+        if sparsity > 0 and stop > 0 and delta_t >= self.end:
+            warnings.warn(
+                f"{type(self).__name__} makes no topology update, so that its random masks stay: "
+                f"the first would come after {delta_t} steps, and the last must come before step "
+                f"{self.end:g} of {total_steps}; give shorter intervals",
+                stacklevel=2,
+            )
         counts = self.sparse_layers(sparsity, distribution)
         self.masks = Masks(model, optimizer, self.random_masks(counts))
 

@@ -74,8 +74,13 @@ class Passenger:
             return state
         return {**state, KEY: {"name": type(self.method).__name__, **self.method.state_dict()}}
 
+    def _fits(self, state: Mapping[str, Any]) -> bool:
+        """Whether torch, which comes next, will not refuse the state: then no mask moves either."""
+        own, saved = self.optimizer.param_groups, state["param_groups"]
+        return [len(g["params"]) for g in own] == [len(g["params"]) for g in saved]
+
     def _load(self, _optimizer: Optimizer, state: dict[str, Any]) -> None:
-        if self.away:
+        if self.away or not self._fits(state):
             return
         name = type(self.method).__name__
         found = state.get(KEY)
@@ -133,16 +138,18 @@ def usable_optimizer(name: str, optimizer: Any, needed: bool) -> Optimizer | Non
     return inner
 
 
-def check_given(name: str, model: nn.Module, masks: Masks) -> None:
+def check_given(kind: type[SparseMethod], model: nn.Module, masks: Masks) -> None:
     """See that layers have the densities that they were given, and note which are left out.
 
     Raises:
-        UserError: the method ``name`` gave a layer another density.
+        UserError: a method of this kind gave a layer another density, or would in training.
     """
+    name = kind.__name__
     for layer, density in given_densities(model).items():
         size = prunable(model)[layer].numel()
         active = masks.counts().get(layer, size)
-        if abs(active - density * size) > 1:
+        leaves = kind.moves_between_layers and layer in masks
+        if leaves or abs(active - density * size) > 1:
             raise UserError(
                 f"{name} shares weights out among the layers by itself, so {layer!r} cannot have "
                 "a density of its own; exclude the layer or leave that"

@@ -156,6 +156,8 @@ def test_a_broken_picture_is_an_error_that_names_it(tmp_path, workers):
     sentence = str(caught.value)
     assert sentence.startswith(f"imagenet has an image in a batch that cannot be decoded, {name} (")
     assert "--skip-broken" in sentence and "\n" not in sentence
+    with pytest.raises(UserError, match="has an image in a batch that cannot be decoded"):
+        list(loader.batches("train", order(), 1))  # nor the second time, though it is known
 
 
 def test_several_in_a_batch_are_counted(tmp_path):

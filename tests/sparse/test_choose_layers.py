@@ -7,13 +7,17 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
-from toys import advance, batches, convnet, mlp, train
+from toys import advance, batches, convnet, images, mlp, train
 
 from paper_repro.errors import UserError
 from paper_repro.optim import S2SAM
 from paper_repro.sparse import (
     CHEX,
+    DSR,
     MEST,
+    MESTEMS,
+    Chase,
+    GraNet,
     Magnitude,
     Random,
     RigL,
@@ -189,6 +193,38 @@ def test_a_method_that_shares_weights_out_by_itself_refuses_them():
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     choose_layers(model)
     Magnitude(model, sgd(model), sparsity=0.9)  # and is not half attached
+
+
+@pytest.mark.parametrize("kind", [DSR, GraNet, Chase])
+def test_so_does_one_that_moves_weights_between_layers_later(kind):
+    model = convnet()
+    if kind is Chase:  # a channel that can be removed
+        model.insert(3, nn.Conv2d(6, 6, 3, padding=1))
+    options = {"distribution": "erk", **({"delta_t": 3} if kind is GraNet else {})}
+    choose_layers(model, densities={"0": 0.5})
+    with pytest.raises(UserError, match="shares weights out among the layers by itself"):
+        kind(model, sgd(model), sparsity=0.6, total_steps=30, **options)
+    choose_layers(model, exclude=["0"])
+    assert kind(model, sgd(model), sparsity=0.6, total_steps=30, **options).masks
+
+
+@pytest.mark.parametrize("kind", [MEST, MESTEMS])
+def test_a_layer_of_its_own_density_is_mutated_as_the_others(kind):
+    model = convnet()
+    optimizer = sgd(model)
+    choose_layers(model, densities={"3": 0.5})
+    method = kind(model, optimizer, sparsity=0.8, total_steps=32, distribution="erk", updates=8)
+    if kind is MEST:  # to 84 %, that is to 4 of 5 of what there is
+        assert method.lower[0]["3.weight"] == round(0.8 * method.target["3.weight"])
+    else:
+        grown = 1 - method.grown[0]
+        wanted = round(method.target["3.weight"] * grown / 0.2)
+        assert method.upper[0]["3.weight"] == wanted > method.target["3.weight"]
+    before = method.masks["3.weight"]
+    for batch in images(32):
+        advance(model, optimizer, batch)
+    assert not torch.equal(before, method.masks["3.weight"])
+    assert method.masks.counts()["3.weight"] == method.target["3.weight"]
 
 
 def test_what_fits_nothing_is_said():

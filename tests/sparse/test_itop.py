@@ -1,5 +1,7 @@
 """SET-ITOP and RigL-ITOP: long intervals, a decaying death rate, and R_s."""
 
+import warnings
+
 import pytest
 import torch
 from toys import advance, convnet, images
@@ -24,6 +26,21 @@ def test_the_published_intervals():
         defaults = {p.name: p.default for p in inspect.signature(kind).parameters.values()}
         assert defaults["delta_t"] == interval
         assert defaults["death_rate"] == 0.5
+
+
+@kinds
+def test_too_long_an_interval_is_said(kind):
+    with pytest.warns(
+        UserWarning, match=f"{kind.__name__} makes no topology update.*after 40 steps"
+    ):
+        build(kind, delta_t=T)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        method = build(kind, delta_t=T - 1)
+        assert any(method.due(t) for t in range(T))
+        model = convnet()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        RigL(model, optimizer, sparsity=0.5, total_steps=9, stop=0.0)  # static on purpose
 
 
 def test_when_updates_are_due():

@@ -154,6 +154,22 @@ def test_a_state_without_masks_is_refused_and_nothing_is_changed(make):
     assert KEY in optimizer.state_dict()
 
 
+@makes
+def test_a_state_that_torch_refuses_moves_no_mask(make):
+    model, other = mlp(), mlp()
+    optimizer, second = make(model), make(other)
+    method = rigl(model, optimizer)
+    rigl(other, second, seed=5)
+    train(other, second, batches(4))
+    state = second.state_dict()
+    state["param_groups"][0]["params"].pop()
+    before = snapshot(model, optimizer)
+    with pytest.raises(ValueError, match="parameter group"):
+        optimizer.load_state_dict(state)
+    assert same_state(before, snapshot(model, optimizer))
+    assert method.steps == 0
+
+
 def test_the_state_of_another_method_is_refused():
     model = mlp()
     optimizer = sgd(model)
