@@ -7,7 +7,16 @@ import hashlib
 import torch
 from torch import Tensor
 
-__all__ = ["go_on"]
+__all__ = ["beside", "go_on"]
+
+
+def beside(generator: torch.Generator, tensor: Tensor) -> torch.Generator:
+    """A generator that draws on the tensor's device: this one, or one that goes on from it."""
+    if generator.device.type == tensor.device.type:
+        return generator
+    there = torch.Generator(device=tensor.device)
+    go_on(there, generator.get_state())
+    return there
 
 
 def go_on(generator: torch.Generator, state: Tensor) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -24,7 +25,7 @@ from paper_repro.progress import bar
 from paper_repro.registry import Registry, Scalar, Spec, checked
 from paper_repro.sparse import METHODS
 from paper_repro.sparse.lt import spec_reaching
-from paper_repro.train.ranks import Ranks, joined
+from paper_repro.train.ranks import Ranks, failure_elsewhere, joined, launched
 
 __all__ = ["run"]
 
@@ -37,11 +38,12 @@ def run(options: argparse.Namespace) -> int:
     if options.threads is None:
         options.threads = profile(options.profile).threads
     place = place_of(options)
-    with joined(torch.device(place.device)) as ranks:
-        if ranks.leads:
-            return _run_together(config, place, ranks)
-        with contextlib.redirect_stdout(io.StringIO()):
-            return _run_together(config, place, ranks)
+    with joined(torch.device(place.device)) as ranks, _only_the_first_speaks(ranks):
+        return _run_together(config, place, ranks)
+
+
+def _only_the_first_speaks(ranks: Ranks) -> contextlib.AbstractContextManager[object]:
+    return contextlib.nullcontext() if ranks.leads else contextlib.redirect_stdout(io.StringIO())
 
 
 def _run_together(config: RunConfig, place: Workplace, ranks: Ranks) -> int:
@@ -57,8 +59,12 @@ def _run_together(config: RunConfig, place: Workplace, ranks: Ranks) -> int:
         except (UserError, OSError):
             raise
         except Exception as error:  # recorded, so that tables and status show it, and then shown
+            reason: Exception | None = None if ranks.alone else failure_elsewhere()
+            if isinstance(reason, UserError):
+                raise reason from error
             if ranks.leads:
-                record_failure(config, place, f"{type(error).__name__}: {error}")
+                said = f"{type(error).__name__}: {error}" if reason is None else str(reason)
+                record_failure(config, place, said)
             raise
         where = record.body["environment"]
         if where.get("engine_reason"):
@@ -88,13 +94,25 @@ def _again(options: argparse.Namespace) -> int:
             flag = "--" + name.replace("_", "-")
             raise UserError(f"--from-record says what the run is, and so does {flag}")
     record = read(options.from_record)
+    where = record.body["environment"]
+    if launched() != (made_by := int(where.get("ranks", 1))):
+        raise UserError(
+            f"{options.from_record} was made by {made_by} processes, and this is a training by "
+            f"{launched()}: "
+            + ("leave out torchrun" if made_by == 1 else f"use torchrun --nproc-per-node {made_by}")
+        )
     if options.threads is None:
-        options.threads = record.body["environment"].get("threads")
+        options.threads = where.get("threads")
     place = workplace_like(record, place_of(options))
-    print(f"{record.config}\nfingerprint {record.config.fingerprint}, record {options.from_record}")
-    if place.records.done(record.config):
+    with joined(torch.device(place.device)) as ranks, _only_the_first_speaks(ranks):
+        return _again_together(record, options.from_record, place, ranks)
+
+
+def _again_together(record: Record, path: Path, place: Workplace, ranks: Ranks) -> int:
+    print(f"{record.config}\nfingerprint {record.config.fingerprint}, record {path}")
+    if ranks.first(lambda: place.records.done(record.config)):
         print(f"It was trained again before: {place.records.path(record.config)}")
-    comparison = compare(record, _train(record.config, place))
+    comparison = compare(record, _train(record.config, place, quiet=not ranks.leads))
     print("It came out the same, bit for bit." if comparison.same else "It came out differently.")
     for line in comparison.lines:
         print(f"  {line}")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from paper_repro.generators import go_on
+from paper_repro.generators import beside, go_on
 from paper_repro.optim import OPTIMIZERS
 from paper_repro.optim.base import global_norm, radius_over_norm
 from paper_repro.optim.plain import PlainSGD
@@ -58,6 +58,7 @@ class RandomSAM(S2SAM):
         moving = [p for _, parameters in groups for p in parameters]
         if not moving:
             return []
+        self.generator = beside(self.generator, moving[0])
         noise = gaussian(moving, [cast(Tensor, p.grad) for p in moving], self.generator)
         norm = global_norm(noise)
         epsilon, start = [], 0

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from paper_repro.errors import UserError
-from paper_repro.generators import go_on
+from paper_repro.generators import beside, go_on
 from paper_repro.optim import OPTIMIZERS
 from paper_repro.optim.ascent import ascend, displaced
 from paper_repro.optim.base import Perturbing, global_norm
@@ -135,6 +135,7 @@ class SSAM(Perturbing):
     def _choose(self, live: Sequence[Tensor], gradients: Sequence[Tensor]) -> list[Tensor]:
         """New masks, without waiting for the device: counts stay on it as well."""
         flat = torch.cat([g.flatten() for g in gradients]).abs()
+        self.generator = beside(self.generator, flat)
         now = torch.cat([self._mask(p).flatten() for p in live]).bool()
         chosen = choose(
             flat,

@@ -179,6 +179,8 @@ class Chase(DynamicMethod):
     @torch.no_grad()
     def update(self, t: int) -> None:
         """Remove channels, then choose and adopt new masks."""
+        device = next(iter(self.masks.weights.values())).device  # the model may have moved
+        self.alive = {name: vector.to(device) for name, vector in self.alive.items()}
         self._remove_channels(round(self.remove * (1 - (1 - self.progress(t)) ** 3)))
         super().update(t)
 

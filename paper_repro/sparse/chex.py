@@ -18,6 +18,7 @@ from paper_repro.sparse.channels import ChannelGroup, channel_masks, removable_g
 from paper_repro.sparse.distribution import check_sparsity
 from paper_repro.sparse.dynamic import DynamicMethod
 from paper_repro.sparse.masks import Masks
+from paper_repro.sparse.replicas import of_the_first
 from paper_repro.sparse.select import keep_largest, keep_largest_globally
 
 __all__ = ["CHEX", "leverage", "novelty"]
@@ -107,8 +108,8 @@ class CHEX(DynamicMethod):
         modules = dict(model.named_modules())
         weights = {name: modules[_layer(name)].weight for name in self._names()}
         # Per-channel tensors beside the weights, which come back with a channel.
-        self.beside: dict[str, tuple[Tensor, ChannelGroup]] = {
-            f"{name}.{key}": (tensor, group)
+        self.places: dict[str, tuple[nn.Module, str, ChannelGroup]] = {
+            f"{name}.{key}": (modules[name], key, group)
             for group in self.groups
             for name in (group.name, *group.norms)
             for key in ("weight", "bias", "running_mean", "running_var")
@@ -124,6 +125,11 @@ class CHEX(DynamicMethod):
         self.memory = {name: w.detach().clone() for name, w in weights.items()}
         self.memory |= {name: t.detach().clone() for name, (t, _) in self.beside.items()}
         self.masks = Masks(model, optimizer, channel_masks(model, self.groups, kept))
+
+    @property
+    def beside(self) -> dict[str, tuple[Tensor, ChannelGroup]]:
+        """The per-channel tensors as they are now: a model that moves has new buffers."""
+        return {name: (getattr(m, key), group) for name, (m, key, group) in self.places.items()}
 
     def _names(self) -> list[str]:
         return list(dict.fromkeys(n for g in self.groups for n in (g.producer, *g.consumers)))
@@ -177,10 +183,14 @@ class CHEX(DynamicMethod):
     @torch.no_grad()
     def update(self, t: int) -> None:
         """Choose and adopt new masks, and give regrown channels their last values back."""
-        before, alive = self.masks.state_dict(), self.kept()
+        before, alive, beside = self.masks.state_dict(), self.kept(), self.beside
+        if self.updates == 0:  # DDP sends rank 0's weights after the method took its own
+            self.memory = of_the_first(self.memory)
+        device = next(iter(before.values())).device
+        self.memory = {name: tensor.to(device) for name, tensor in self.memory.items()}
         for name, mask in before.items():
             self.memory[name] = torch.where(mask, self.weight(name), self.memory[name])
-        for name, (tensor, group) in self.beside.items():
+        for name, (tensor, group) in beside.items():
             now = exact(self.optimizer, tensor) if isinstance(tensor, nn.Parameter) else tensor
             self.memory[name] = torch.where(alive[group.name], now, self.memory[name])
         super().update(t)
@@ -195,7 +205,7 @@ class CHEX(DynamicMethod):
                 weight = self.masks.weights[name]
                 grown = self.masks[name] & ~mask
                 weight.copy_(torch.where(grown, self.memory[name], weight))
-            for name, (tensor, group) in self.beside.items():
+            for name, (tensor, group) in beside.items():
                 grown = after[group.name] & ~alive[group.name]
                 tensor.copy_(torch.where(grown, self.memory[name], tensor))
 

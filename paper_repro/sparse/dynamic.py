@@ -16,7 +16,7 @@ from paper_repro.errors import UserError
 from paper_repro.optim import Perturbing
 from paper_repro.registry import Scalar
 from paper_repro.sparse.method import SparseMethod
-from paper_repro.sparse.replicas import agreed
+from paper_repro.sparse.replicas import agreed, settled, shared_generator
 
 __all__ = ["REGROWN_BEFORE", "DynamicMethod", "check_regrown"]
 
@@ -115,6 +115,9 @@ class DynamicMethod(SparseMethod):
     @torch.no_grad()
     def update(self, t: int) -> None:
         """Choose and adopt new masks, the same on all replicas; a frozen layer keeps its own."""
+        if not self._drawn_alike and settled():  # a process group that came after the method
+            shared_generator(self.generator)
+            self._drawn_alike = True
         chosen = self._unfrozen(self.choose(t))
         self.moved += self.masks.replace(agreed(chosen, "an update's masks"))
         self.updates += 1

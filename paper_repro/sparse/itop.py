@@ -40,7 +40,7 @@ class _Exploring(DynamicMethod):
         seen = self._seen()
         super().update(t)
         for name, mask in self.masks.state_dict().items():
-            seen[name] |= mask
+            seen[name] = seen[name].to(mask.device) | mask
 
     def explored(self) -> float:
         """R_s: the fraction of the masked layers' positions that have been active at some time."""

@@ -15,7 +15,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from paper_repro.errors import UserError
 from paper_repro.optim.base import Perturbing, exact, unwrapped
 from paper_repro.sparse.layers import check_whole, maskable
-from paper_repro.sparse.replicas import agreed
+from paper_repro.sparse.replicas import agreed, settled
 
 __all__ = ["Masks"]
 
@@ -46,6 +46,13 @@ class _Gate:
     versions: dict[str, int] = field(default_factory=dict)
 
 
+def _beside(factor: Tensor, weight: Tensor) -> Tensor:
+    """A weight's mask, on the device to which the model may have moved since."""
+    if factor.device != weight.device:
+        factor.data = factor.to(weight.device)
+    return factor
+
+
 def _masking(factor: Tensor, gate: _Gate) -> Callable[[Tensor], None]:
     """A gradient hook of a weight.
 
@@ -58,7 +65,7 @@ def _masking(factor: Tensor, gate: _Gate) -> Callable[[Tensor], None]:
         if gate.found:
             gate.found.clear()
         if not gate.open and weight.grad is not None:
-            weight.grad.mul_(factor)
+            weight.grad.mul_(_beside(factor, weight))
 
     return mask_gradient
 
@@ -132,6 +139,7 @@ class Masks:
         self.weights: dict[str, nn.Parameter] = {name: parameters[name] for name in masks}
         self._total = sum(w.numel() for w in {**weights, **self.weights}.values())
         masks = agreed(dict(masks))
+        self._agreed = settled()
         # In the weight's type and memory layout, so that applying one is a single product.
         self._factors = {
             name: torch.empty_like(weight, requires_grad=False).copy_(masks[name])
@@ -170,6 +178,9 @@ class Masks:
         def outer(_optimizer: Optimizer, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
             nonlocal by_closure
             by_closure = any(a is not None for a in (*arguments[1:], *named.values()))
+            if not self._agreed and settled():  # a process group that came after the masks
+                self._agreed = True
+                self.replace(agreed(self.state_dict()))
             self._mask_gradients()
 
         def within(*_: Any) -> None:  # a wrapper's step, which may have taken gradients itself
@@ -188,7 +199,7 @@ class Masks:
         gradients = {name: weight.grad for name, weight in self.weights.items()}
         live = {name: g for name, g in gradients.items() if g is not None}
         if live:
-            torch._foreach_mul_(list(live.values()), [self._factors[name] for name in live])
+            torch._foreach_mul_(list(live.values()), [self._factor(name) for name in live])
 
     def __getstate__(self) -> dict[str, Any]:
         # Copies and pickles have hooks of their own, on the weights that are copied with them.
@@ -215,9 +226,12 @@ class Masks:
     def open(self, value: bool) -> None:
         self._gate.open = value
 
+    def _factor(self, name: str) -> Tensor:
+        return _beside(self._factors[name], self.weights[name])
+
     def __getitem__(self, name: str) -> Tensor:
         """The boolean mask of a weight (a fresh tensor)."""
-        return self._factors[name].bool()
+        return self._factor(name).bool()
 
     def __contains__(self, name: str) -> bool:
         return name in self._factors
@@ -247,7 +261,7 @@ class Masks:
         """
         changed = torch.zeros((), dtype=torch.int64)
         for name, mask in masks.items():
-            factor = self._factors[name]
+            factor = self._factor(name)
             changed += (factor.bool() != mask).sum().cpu()
             factor.copy_(mask)
         self.apply()
@@ -258,7 +272,7 @@ class Masks:
         """Zero everything at pruned positions: weights, gradients, optimizer state."""
         gate = self._gate
         for name, weight in self.weights.items():
-            factor = self._factors[name]
+            factor = self._factor(name)
             untouched = name in gate.found and gate.versions[name] == weight._version
             weight.mul_(factor)
             if untouched:
@@ -307,7 +321,7 @@ class Masks:
                 raise UserError(f"the checkpoint's mask of {name!r} has another shape")
         gate = self._gate
         for name, mask in state.items():
-            factor, weight = self._factors[name], self.weights[name]
+            factor, weight = self._factor(name), self.weights[name]
             factor.copy_(mask)
             if name in gate.found and gate.versions[name] == weight._version:
                 weight.copy_(gate.found[name]).mul_(factor)

@@ -19,7 +19,7 @@ from paper_repro.sparse.distribution import groups_of, layer_counts
 from paper_repro.sparse.layers import check_whole, prunable
 from paper_repro.sparse.masks import Masks
 from paper_repro.sparse.plan import Plan, constant
-from paper_repro.sparse.replicas import shared_generator
+from paper_repro.sparse.replicas import settled, shared_generator
 from paper_repro.sparse.select import keep_random
 from paper_repro.sparse.travel import Passenger, check_given, usable_optimizer
 
@@ -94,6 +94,7 @@ class SparseMethod(ABC):  # noqa: B024
         device = next(model.parameters()).device
         self.generator = torch.Generator(device=device).manual_seed(seed ^ _APART)
         shared_generator(self.generator)
+        self._drawn_alike = settled()
 
     @property
     def masks(self) -> Masks:

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["agreed", "alone", "checksum", "shared_generator"]
+__all__ = ["agreed", "alone", "checksum", "of_the_first", "settled", "shared_generator"]
 
 _ODD = 0x1E3779B97F4A7C15
 _alone: contextvars.ContextVar[bool] = contextvars.ContextVar("alone", default=False)
@@ -29,6 +29,11 @@ def alone() -> Iterator[None]:
         yield
     finally:
         _alone.reset(token)
+
+
+def settled() -> bool:
+    """Whether it is known which processes train together: not before a process group is there."""
+    return _alone.get() or (dist.is_available() and dist.is_initialized())
 
 
 def checksum(masks: Mapping[str, Tensor]) -> Tensor:
@@ -86,6 +91,18 @@ def shared_generator(generator: torch.Generator) -> None:
     sent = state.to(_device(state))
     dist.broadcast(sent, 0)
     generator.set_state(sent.cpu())
+
+
+def of_the_first(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as rank 0 has them; alone, as they are."""
+    if not _together():
+        return dict(tensors)
+    found = {}
+    for name, tensor in tensors.items():
+        sent = tensor.to(_device(tensor), copy=True).contiguous()
+        dist.broadcast(sent, 0)
+        found[name] = sent.to(tensor.device)
+    return found
 
 
 def _together() -> bool:

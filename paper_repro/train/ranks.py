@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,23 @@ from torch import Tensor
 
 from paper_repro.errors import UserError
 
-__all__ = ["ALONE", "Apart", "Ranks", "current", "joined", "launched", "local_device"]
+__all__ = [
+    "ALONE",
+    "Apart",
+    "Ranks",
+    "current",
+    "failure_elsewhere",
+    "joined",
+    "launched",
+    "local_device",
+]
 
 T = TypeVar("T")
+
+
+#: Under which a rank that fails leaves its reason, for those whose exchanges break off then.
+_FAILED = "paper_repro/failed"
+_store: dist.Store | None = None
 
 
 class Apart(RuntimeError):
@@ -63,6 +78,14 @@ class Ranks:
         dist.all_reduce(summed)
         return summed
 
+    def gathered(self, value: T) -> list[T]:
+        """What every rank has, in their order, on each of them; it is pickled on its way."""
+        if self.alone:
+            return [value]
+        found: list[Any] = [None] * self.world
+        dist.all_gather_object(found, value)
+        return found
+
     def first(self, make: Callable[[], T]) -> T:
         """What ``make()`` gives on rank 0, on every rank.
 
@@ -100,8 +123,7 @@ class Ranks:
         if self.alone:
             return
         mine = {name: _digest(tensor) for name, tensor in tensors.items()}
-        all_of_them: list[Any] = [None] * self.world
-        dist.all_gather_object(all_of_them, mine)
+        all_of_them = self.gathered(mine)
         for rank, theirs in enumerate(all_of_them):
             names = {**all_of_them[0], **theirs}
             apart = [n for n in names if all_of_them[0].get(n) != theirs.get(n)]
@@ -164,8 +186,32 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         )
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    global _store
+    _store, rank, world = next(iter(dist.rendezvous("env://")))
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=_store, rank=rank, world_size=world)
     try:
         yield current()
+    except Exception as error:
+        with contextlib.suppress(RuntimeError):  # the store went with the rank that holds it
+            if failure_elsewhere() is None:
+                _store.set(_FAILED, json.dumps([rank, isinstance(error, UserError), _said(error)]))
+        raise
     finally:
         dist.destroy_process_group()
+        _store = None
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+
+
+def failure_elsewhere() -> Exception | None:
+    """Why another rank failed, if one did: what this one sees of it is a broken connection.
+
+    A :class:`UserError` where it was one there.
+    """
+    if _store is None or not _store.check([_FAILED]):
+        return None
+    rank, users, said = json.loads(_store.get(_FAILED))
+    return (UserError if users else RuntimeError)(f"rank {rank}: {said}")

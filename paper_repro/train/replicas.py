@@ -16,7 +16,14 @@ from paper_repro.errors import UserError
 from paper_repro.sparse import Masks
 from paper_repro.train.task import Task
 
-__all__ = ["OWN_SAMPLES", "check_divisible", "join_batch_norm", "replicate", "replicated"]
+__all__ = [
+    "OWN_SAMPLES",
+    "check_divisible",
+    "check_model",
+    "join_batch_norm",
+    "replicate",
+    "replicated",
+]
 
 #: Optimizers whose steps look at single samples: with a share of them on each rank, what a step
 #: does (ESAM, ZO-SAM) or remembers (SAF) would differ from rank to rank.
@@ -101,6 +108,27 @@ def check_divisible(config: RunConfig, task: Task) -> None:
             f"{world} ranks cannot train with {config.optimizer.name} together: its steps look at "
             "single samples"
         )
+
+
+def check_model(model: nn.Module, world: int) -> None:
+    """Refuse a network that draws random numbers as it runs.
+
+    On ranks seeded alike every share of a batch would be dealt the same ones, on others' seeds
+    other ones than one process deals: in either case it is another run.
+
+    Raises:
+        UserError: it has dropout or stochastic depth.
+    """
+    for name, module in model.named_modules():
+        # By its name: networks without it do without torchvision.
+        deep = type(module).__name__ == "StochasticDepth"
+        draws = deep or isinstance(module, nn.modules.dropout._DropoutNd)
+        if world > 1 and draws and module.p:
+            raise UserError(
+                f"{world} ranks cannot train this network together: its {name} "
+                f"({type(module).__name__}) draws random numbers, which one process deals to a "
+                "whole batch"
+            )
 
 
 def join_batch_norm(model: nn.Module) -> None:

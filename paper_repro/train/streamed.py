@@ -101,9 +101,8 @@ class StreamedClassification(ImageClassification):
 
     def training_metrics(self) -> dict[str, float]:
         metrics = super().training_metrics()
-        broken = len(self.loader.broken)
-        if not self.ranks.alone:  # each rank meets its own
-            broken = int(self.ranks.total(torch.tensor(broken, device=self.device)))
+        # Each rank meets its own of an epoch, and of the next one others: those of all are counted.
+        broken = len(set().union(*self.ranks.gathered(set(self.loader.broken))))
         return {**metrics, **({"broken_images": broken} if broken else {})}
 
     def scoring_batch(

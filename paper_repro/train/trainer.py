@@ -25,7 +25,13 @@ from paper_repro.train.dense_only import only_dense
 from paper_repro.train.graph import CAPTURABLE, GraphedStep
 from paper_repro.train.precision import arithmetic, autocast, float32_as
 from paper_repro.train.ranks import ALONE, Ranks
-from paper_repro.train.replicas import check_divisible, join_batch_norm, replicate, replicated
+from paper_repro.train.replicas import (
+    check_divisible,
+    check_model,
+    join_batch_norm,
+    replicate,
+    replicated,
+)
 from paper_repro.train.schedule import SCHEDULES
 from paper_repro.train.task import Task
 from paper_repro.train.within import Within
@@ -103,6 +109,7 @@ class Trainer:
         torch.manual_seed(config.seed)  # for models that draw while they run, e.g. dropout
         self.generator = torch.Generator(device=self.device).manual_seed(config.seed)
         self.model = self.task.build_model()
+        check_model(self.model, ranks.world)
         self.optimizer = OPTIMIZERS.build(
             config.optimizer,
             base=base_optimizer(config, self.model),

@@ -7,12 +7,13 @@ import torch
 import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
-from toys import backward, batches, mlp
+from torch import nn
+from toys import backward, batches, convnet, images, mlp
 from workplaces import PROCESSES
 
 from paper_repro.errors import UserError
 from paper_repro.optim import MSAM, S2SAM
-from paper_repro.sparse import SET, Magnitude, RigL, alone
+from paper_repro.sparse import CHEX, SET, Magnitude, Random, RigL, alone
 from paper_repro.sparse.replicas import agreed, checksum
 
 REPLICAS = 2
@@ -33,10 +34,18 @@ def together(work, folder):
 
 def _replica(rank, folder, work):
     torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=REPLICAS
-    )
-    torch.save(work(rank), folder / f"{rank}.pt")
+
+    def meet():
+        dist.init_process_group(
+            "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=REPLICAS
+        )
+
+    if work is before_the_group:
+        found = work(rank, meet)
+    else:
+        meet()
+        found = work(rank)
+    torch.save(found, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -60,6 +69,39 @@ def own_seeds(rank):
         method.updates,
         [p.detach() for p in model.parameters()],
     )
+
+
+def before_the_group(rank, meet):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model, still = mlp(), mlp()
+        optimizer = S2SAM(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), rho=0.1)
+        moving = SET(
+            model, optimizer, sparsity=0.6, total_steps=20, steps_per_epoch=2, seed=100 + rank
+        )
+        other = torch.optim.SGD(still.parameters(), lr=0.1)
+        static = Random(still, other, sparsity=0.6, distribution="uniform-all", seed=rank)
+        own = static.masks.state_dict()
+        meet()
+        steps(model, optimizer, rank)
+        steps(still, other, rank)
+    parameters = [p.detach() for m in (model, still) for p in m.parameters()]
+    return own, static.masks.state_dict(), moving.masks.state_dict(), parameters
+
+
+def own_memory(rank):
+    model = convnet(seed=rank)
+    model.insert(3, nn.Conv2d(6, 6, 3, padding=1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        method = CHEX(model, optimizer, sparsity=0.5, total_steps=12, updates=4, stop=1.0)
+        replicated = torch.nn.parallel.DistributedDataParallel(model)
+        for x, y in images(12):
+            optimizer.zero_grad()
+            backward(replicated, (x[rank * 4 : rank * 4 + 4], y[rank * 4 : rank * 4 + 4]))
+            optimizer.step()
+    return method.updates, [p.detach() for p in model.parameters()]
 
 
 def own_scores(rank):
@@ -106,6 +148,21 @@ def test_replicas_of_other_seeds_mask_and_move_alike(tmp_path):
         assert all(torch.equal(mask, other[name]) for name, mask in mine.items())
     assert all(torch.equal(a, b) for a, b in zip(one[3], two[3], strict=True))
     assert not all(torch.equal(mask, one[1][name]) for name, mask in one[0].items())
+
+
+def test_a_method_made_before_the_process_group_masks_alike_too(tmp_path):
+    one, two = together(before_the_group, tmp_path)
+    assert not all(torch.equal(mask, two[0][name]) for name, mask in one[0].items())
+    for mine, other in zip(one[1:3], two[1:3], strict=True):
+        assert all(torch.equal(mask, other[name]) for name, mask in mine.items())
+    assert all(torch.equal(mask, one[1][name]) for name, mask in one[0].items())  # rank 0's
+    assert all(torch.equal(a, b) for a, b in zip(one[3], two[3], strict=True))
+
+
+def test_channels_come_back_with_the_same_weights_on_all_replicas(tmp_path):
+    one, two = together(own_memory, tmp_path)
+    assert one[0] == two[0] == 4
+    assert all(torch.equal(a, b) for a, b in zip(one[1], two[1], strict=True))
 
 
 def test_replicas_whose_scores_differ_go_on_with_those_of_the_first(tmp_path):

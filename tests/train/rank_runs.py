@@ -8,13 +8,20 @@ from workplaces import PROCESSES
 
 from paper_repro.experiment.runs import execute
 from paper_repro.train import Trainer
-from paper_repro.train.ranks import joined
+from paper_repro.train.ranks import failure_elsewhere, joined
 
-__all__ = ["execute_and_save", "refusals", "together", "train_and_save", "train_apart"]
+__all__ = [
+    "broken_off",
+    "execute_and_save",
+    "refusals",
+    "together",
+    "train_and_save",
+    "train_apart",
+]
 
 
-def together(world, function, folder, *args):
-    """``function(ranks, folder, *args)`` on ``world`` ranks; what each saved by its rank."""
+def together(world, function, folder, *args, codes=(0, 0)):
+    """``function(ranks, folder, *args)`` on ``world`` ranks; what each that ended well saved."""
     folder.mkdir(parents=True, exist_ok=True)
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -28,8 +35,9 @@ def together(world, function, folder, *args):
     for process in processes:
         process.join(240)
         process.kill()
-    assert [p.exitcode for p in processes] == [0] * world
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(world)]
+    assert [p.exitcode for p in processes] == list(codes[:world])
+    well = [rank for rank in range(world) if codes[rank] == 0]
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in well]
 
 
 def _work(rank, world, port, function, folder, *args):
@@ -97,6 +105,18 @@ def execute_and_save(ranks, folder, config, place, stop=None):
     except KeyboardInterrupt:
         return told
     return told, record.body["accuracy"], record.body["environment"].get("ranks")
+
+
+def broken_off(ranks, folder, error):
+    """Rank 1 fails while rank 0 waits for it; what that one learns."""
+    if ranks.rank == 1:
+        raise error
+    before = failure_elsewhere()
+    try:
+        ranks.total(torch.ones(1))
+    except Exception as caught:
+        return before, type(caught).__name__, failure_elsewhere()
+    return None
 
 
 def refusals(ranks, folder, cases):

@@ -5,10 +5,12 @@ import gc
 import pytest
 import torch
 from graph_runs import CASES, config, fuse, noise, run
-from toys import same_state
+from torch import nn
+from toys import advance, convnet, images, same_state
 
 from paper_repro.experiment import runs
 from paper_repro.optim import OPTIMIZERS
+from paper_repro.sparse import CHEX, MEST, SETITOP, Chase, GraNet, RigL
 from paper_repro.train import Trainer
 from paper_repro.train.graph import CAPTURABLE
 
@@ -48,6 +50,24 @@ def test_every_optimizer_trains(device, optimizer):
     trainer = Trainer(config(optimizer=optimizer), noise(device=device))
     run(trainer)
     assert all(p.isfinite().all() and p.device.type == device for p in trainer.model.parameters())
+
+
+@devices
+@pytest.mark.parametrize("name", ["randomsam", "ssam", "s2sam"])
+@pytest.mark.parametrize("kind", [Chase, CHEX, GraNet, MEST, RigL, SETITOP])
+def test_a_model_may_move_after_a_method_is_attached(device, kind, name):
+    model = convnet()
+    model.insert(3, nn.Conv2d(6, 6, 3, padding=1))
+    base = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    optimizer = OPTIMIZERS.build(OPTIMIZERS.spec(name), base=base, model=model, total_steps=24)
+    options = {"updates": 4} if kind in (Chase, CHEX, MEST) else {"delta_t": 3}
+    method = kind(model, optimizer, sparsity=0.5, total_steps=24, **options)
+    model.to(device)
+    for x, y in images(24):
+        advance(model, optimizer, (x.to(device), y.to(device)))
+    assert method.updates > 2
+    for layer, weight in method.masks.weights.items():
+        assert weight.device.type == device and not weight[~method.masks[layer]].any()
 
 
 if "cuda" in DEVICES:

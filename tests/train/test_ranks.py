@@ -10,7 +10,8 @@ import made_imagenet
 import pytest
 import torch
 from made_imagenet import write_tree
-from rank_runs import execute_and_save, refusals, together, train_and_save, train_apart
+from rank_runs import broken_off, execute_and_save, refusals, together, train_and_save, train_apart
+from torch import nn
 from toys import same_state
 from workplaces import outcome, tiny, untimed, workplace
 
@@ -20,7 +21,7 @@ from paper_repro.optim import OPTIMIZERS
 from paper_repro.sparse import METHODS
 from paper_repro.train import Trainer
 from paper_repro.train.ranks import ALONE, Ranks, current, joined
-from paper_repro.train.replicas import GlobalBatchNorm2d, join_batch_norm
+from paper_repro.train.replicas import GlobalBatchNorm2d, check_model, join_batch_norm
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -85,6 +86,18 @@ def test_two_ranks_divide_a_stream(tmp_path):
     assert zero["curve"][-1]["test_loss"] == pytest.approx(line["test_loss"], rel=1e-3)
 
 
+def test_a_broken_picture_that_several_ranks_met_is_one(tmp_path):
+    class Two(Ranks):
+        def gathered(self, value):
+            return [value, {"met by both", "by the other"}]
+
+    data = made_imagenet.load(write_tree(tmp_path / "imagenet"), tmp_path, skip_broken=True)
+    task = Trainer(config(dataset="imagenet", batch_size=4, train_size=None), data).task
+    task.ranks = Two()
+    task.loader.broken["met by both"] = "no image"
+    assert task.training_metrics()["broken_images"] == 2
+
+
 @pytest.mark.parametrize(
     "part", ["weights", *(pytest.param(p, marks=pytest.mark.slow) for p in ("buffers", "masks"))]
 )
@@ -121,15 +134,28 @@ def test_what_several_ranks_cannot_train_is_refused_on_each(digits, tmp_path):
     cases = [
         (config(batch_size=31), digits),
         *[(config(optimizer=name), digits) for name in ("esam", "saf", "zosam")],
+        (config(model="efficientnet_digits"), digits),
         (config(), text),
     ]
     zero, one = together(2, refusals, tmp_path, cases)
     assert zero[0] == one[0] == "UserError: batch_size 31 cannot be divided among 2 ranks"
     for said, name in zip(zero[1:4], ("esam", "saf", "zosam"), strict=True):
         assert said.startswith(f"UserError: 2 ranks cannot train with {name} together")
-    assert zero[4] == one[4] == ""
-    assert zero[5:] == ["ValueError", "Odd", {"rank": 0}]
-    assert one[5:] == ["UserError", "UserError", {"rank": 0}]  # what no pickle need carry
+    assert zero[4] == one[4] and "StochasticDepth) draws random numbers" in zero[4]
+    assert zero[5] == one[5] == ""
+    assert zero[6:] == ["ValueError", "Odd", {"rank": 0}]
+    assert one[6:] == ["UserError", "UserError", {"rank": 0}]  # what no pickle need carry
+
+
+@pytest.mark.parametrize(
+    "error, kind, said",
+    [(UserError("no such picture"), UserError, "rank 1: no such picture"),
+     (ZeroDivisionError("x"), RuntimeError, "rank 1: ZeroDivisionError: x")],
+)  # fmt: skip
+def test_a_rank_learns_why_another_one_failed(tmp_path, error, kind, said):
+    ((before, broken, reason),) = together(2, broken_off, tmp_path, error, codes=(0, 1))
+    assert before is None and broken == "RuntimeError"
+    assert type(reason) is kind and str(reason) == said
 
 
 def test_a_task_whose_batches_cannot_be_divided(digits, monkeypatch):
@@ -138,6 +164,18 @@ def test_a_task_whose_batches_cannot_be_divided(digits, monkeypatch):
     monkeypatch.setattr(Classification, "divisible", False)
     with pytest.raises(UserError, match="2 ranks cannot train digits together"):
         Trainer(config(), digits, ranks=Ranks(0, 2))
+
+
+def test_a_network_that_draws_as_it_runs_is_refused():
+    from paper_repro.vision import torchvision
+
+    StochasticDepth = torchvision.ops.StochasticDepth
+    for module in (nn.Dropout(0.1), nn.Dropout2d(0.1), StochasticDepth(0.1, "row")):
+        model = nn.Sequential(nn.Linear(2, 2), module)
+        check_model(model, 1)
+        with pytest.raises(UserError, match=rf"2 ranks cannot .* its 1 \({type(module).__name__}"):
+            check_model(model, 2)
+    check_model(nn.Sequential(nn.Dropout(0.0)), 2)
 
 
 def test_shares_are_the_whole_batch():
@@ -248,6 +286,14 @@ def test_torchrun_trains_one_run_and_writes_one_record(tmp_path):
     body = json.loads(record.read_text())
     assert body["status"] == "finished" and body["environment"]["ranks"] == 2
     assert len(body["curve"]) == 2
+    alone = ["run", "--from-record", str(record), "--runs", str(tmp_path / "runs")]
+    refused = subprocess.run(
+        [sys.executable, "-m", "paper_repro", *alone], capture_output=True, text=True, timeout=300
+    )
+    assert refused.returncode == 2 and "use torchrun --nproc-per-node 2" in refused.stderr
+    again = torchrun(*alone)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("It came out the same, bit for bit.") == 1
 
 
 @pytest.mark.slow
