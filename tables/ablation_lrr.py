@@ -5,7 +5,7 @@ from __future__ import annotations
 from paper_repro.experiment.profiles import Profile
 from paper_repro.sparse.lt import spec_reaching
 from tables import TABLES
-from tables.base import Row, Table, best_accuracy
+from tables.base import BEST_EPOCH, Row, Table
 from tables.compare import Experiment, compare
 from tables.published import R3_LRR
 
@@ -28,5 +28,5 @@ def ablation_lrr(profile: Profile) -> Table:
             f"A round prunes {profile.prune_ratio:.0%} of the remaining weights; the last one is "
             "trimmed to exactly the sparsity of its row.",
         ),
-        alternatives=(("Best epoch on the test images instead of the last", best_accuracy),),
+        alternatives=(BEST_EPOCH,),
     )

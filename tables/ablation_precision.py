@@ -6,7 +6,7 @@ from paper_repro.config import PRECISIONS
 from paper_repro.experiment.profiles import Profile
 from paper_repro.experiment.records import Record
 from tables import TABLES
-from tables.base import Cell, Delta, Row, Table, best_accuracy
+from tables.base import BEST_EPOCH, Cell, Delta, Row, Table
 from tables.compare import Experiment, cell, contenders
 
 __all__ = ["ablation_precision"]
@@ -63,5 +63,5 @@ def ablation_precision(profile: Profile) -> Table:
             "How much of the perturbation arrives in each precision is measured by "
             "`python -m benchmarks.perturbation`, and in runs with `--diagnostics`.",
         ),
-        alternatives=(("Best epoch on the test images instead of the last", best_accuracy),),
+        alternatives=(BEST_EPOCH,),
     )

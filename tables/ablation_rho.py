@@ -5,7 +5,7 @@ from __future__ import annotations
 from paper_repro.experiment.profiles import Profile
 from paper_repro.optim import OPTIMIZERS
 from tables import TABLES
-from tables.base import Cell, Delta, Row, Table, best_accuracy
+from tables.base import BEST_EPOCH, Cell, Delta, Row, Table
 from tables.compare import RHO, Experiment, cell
 from tables.published import R6_MEST_EM
 
@@ -39,5 +39,5 @@ def ablation_rho(profile: Profile) -> Table:
             "The paper uses ρ = 0.05 on CIFAR and 1.0 on ImageNet; this profile's other tables "
             f"use {profile.rho('cifar10'):g} here.",
         ),
-        alternatives=(("Best epoch on the test images instead of the last", best_accuracy),),
+        alternatives=(BEST_EPOCH,),
     )

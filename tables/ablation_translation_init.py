@@ -5,7 +5,7 @@ from __future__ import annotations
 from paper_repro.experiment.profiles import Profile
 from paper_repro.optim import OPTIMIZERS
 from tables import TABLES
-from tables.base import Delta, Row, Table
+from tables.base import Delta, Reading, Row, Table
 from tables.compare import Experiment, cell
 from tables.rebuttal_translation import (
     RHO_ADAM,
@@ -47,8 +47,8 @@ def ablation_translation_init(profile: Profile) -> Table:
             f"(Zhang, Titov and Sennrich 2019). ρ = {RHO_ADAM:g} in S2-SAM.",
         ),
         alternatives=(
-            ("Last weights, not averaged", unaveraged_bleu),
-            ("chrF instead of BLEU", last_chrf),
+            Reading("Last weights, not averaged", unaveraged_bleu),
+            Reading("chrF instead of BLEU", last_chrf),
         ),
         baseline="Xavier",
         about=trained(profile),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from paper_repro.config import RunConfig
 from paper_repro.experiment.measures import Measured
@@ -11,6 +11,7 @@ from paper_repro.experiment.records import Record, Records
 from paper_repro.registry import Spec
 
 __all__ = [
+    "BEST_EPOCH",
     "Cell",
     "Delta",
     "Entry",
@@ -18,12 +19,14 @@ __all__ = [
     "MeanDelta",
     "Measurement",
     "Number",
+    "Reading",
     "Row",
     "Table",
     "Words",
     "best_accuracy",
     "last_accuracy",
     "number",
+    "own_value",
 ]
 
 
@@ -144,6 +147,20 @@ class Number:
 Entry = Cell | Delta | MeanDelta | Interaction | Words | Number
 
 
+def own_value(entry: Entry) -> str | None:
+    """The name of what an entry reads whatever the table's value is; None if it reads that."""
+    if isinstance(entry, MeanDelta):
+        return own_value(entry.deltas[0]) if entry.deltas else None
+    if isinstance(entry, Interaction):
+        return own_value(entry.first)
+    cell = entry.treatment if isinstance(entry, Delta) else entry
+    if not isinstance(cell, Cell):
+        return None
+    if cell.measurement is not None:
+        return cell.measurement.spec.name
+    return None if cell.value is None else cell.value.__name__
+
+
 @dataclass(frozen=True)
 class Row:
     """A line of the table: its labels and one entry per column."""
@@ -158,6 +175,39 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What a table reads from its records; one beside its own is shown in a table of its own.
+
+    Attributes:
+        title: the heading.
+        value: what is read from a record.
+        renamed: columns that have another header here, by the table's own.
+        digits: after the decimal point, where they are not the entries' own; of entries that read
+            ``value``.
+        comparable: whether the published numbers are of it; not in another unit, say.
+    """
+
+    title: str
+    value: Callable[[Record], float | None]
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    digits: int | None = None
+    comparable: bool = True
+
+    def headers(self, own: tuple[str, ...]) -> tuple[str, ...]:
+        """The table's own headers as they are here."""
+        return tuple(self.renamed.get(header, header) for header in own)
+
+    def digits_of(self, entry: Cell | Delta | MeanDelta | Interaction) -> int:
+        """After the decimal point."""
+        if self.digits is None or own_value(entry) is not None:
+            return entry.digits
+        return self.digits
+
+
+BEST_EPOCH = Reading("Best epoch on the test images instead of the last", best_accuracy)
+
+
+@dataclass(frozen=True)
 class Table:
     """A table of the paper at one profile.
 
@@ -168,9 +218,8 @@ class Table:
         rows: in order.
         notes: what a reader must know to trust the numbers, one sentence or two each.
         value: what is read from a record.
-        alternatives: other values to show in tables of their own below, by title.
-        incomparable: those of them that the published numbers are not of, in another unit say.
-        baseline: what a :class:`Delta` is a difference to, in words.
+        alternatives: other readings, to show in tables of their own below.
+        baseline: what a :class:`Delta` is a difference to where its row and column name nothing.
         about: what is trained, in one line, where that is not what the profile says of itself.
     """
 
@@ -180,10 +229,14 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     value: Callable[[Record], float | None] = last_accuracy
-    alternatives: tuple[tuple[str, Callable[[Record], float | None]], ...] = ()
-    incomparable: tuple[Callable[[Record], float | None], ...] = ()
+    alternatives: tuple[Reading, ...] = ()
     baseline: str = "SGD"
     about: str = ""
+
+    @property
+    def own(self) -> Reading:
+        """The table's own reading."""
+        return Reading("", self.value)
 
     def runs(self) -> Iterator[RunConfig]:
         """Every run that the table needs, each once."""

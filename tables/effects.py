@@ -35,7 +35,7 @@ class Effect:
     Attributes:
         gains: T - B in points by seed; of a mean, the cells' Δ by their number.
         mean: of the gains.
-        se: its standard error; None where no cell has two runs.
+        se: its standard error; None where no cell has two runs, and of a mean.
         half: half the width of its 95 % interval, or None.
         published: the paper's.
         lost: whether a run of it diverged.
@@ -111,20 +111,18 @@ def effects(deltas: Mapping[str, Delta], records: Records, value: Value) -> Effe
 
 
 def mean_effect(found: Effects, deltas: Mapping[str, Delta]) -> Effect | None:
-    """The mean of the measured differences, those that are the same runs counted once.
+    """The mean of those of the differences that are measured, the same runs counted once.
 
-    None where fewer than two are left.
+    None where fewer than two are left. It has no interval: cells of one seed share its initial
+    weights and its order of the images, so they are no independent samples.
     """
-    distinct = {_key(deltas[name]): effect for name, effect in found.each.items()}
+    each = found.each
+    distinct = {_key(delta): each[name] for name, delta in deltas.items() if name in each}
     if len(distinct) < 2:
         return None
-    parts = list(distinct.values())
-    se = None
-    if all(part.se is not None for part in parts):
-        se = math.sqrt(math.fsum((part.se or 0.0) ** 2 for part in parts)) / len(parts)
-    means = {i: part.mean for i, part in enumerate(parts)}
+    means = {i: part.mean for i, part in enumerate(distinct.values())}
     mean = math.fsum(means.values()) / len(means)
-    return Effect(means, mean, se, _half(se, found.df), None, any(part.lost for part in parts))
+    return Effect(means, mean, None, None, None, any(part.lost for part in distinct.values()))
 
 
 def _half(se: float | None, df: int) -> float | None:

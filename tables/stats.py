@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from paper_repro.experiment.measures import Measures
 from paper_repro.experiment.records import Record, Records
-from tables.base import Cell, Delta, Interaction, MeanDelta, Number, Table, Words
+from tables.base import Cell, Delta, Interaction, MeanDelta, Number, Reading, Table, Words
 
 __all__ = ["Summary", "by_seed", "differing", "interval", "read_run", "summarise"]
 
@@ -85,7 +85,7 @@ def by_seed(entry: Cell | Delta, records: Records, value: Value) -> dict[int, fl
     return {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
 
 
-def differing(table: Table, records: Records) -> tuple[tuple[str, Value], ...]:
+def differing(table: Table, records: Records) -> tuple[Reading, ...]:
     """The table's alternatives in which some number is another than in the table itself.
 
     Where a run is evaluated once, at its end, its best epoch is its last.
@@ -93,9 +93,9 @@ def differing(table: Table, records: Records) -> tuple[tuple[str, Value], ...]:
     entries = [e for row in table.rows for e in row.entries if not isinstance(e, Words | Number)]
     own = [summarise(entry, records, table.value) for entry in entries]
     return tuple(
-        (title, value)
-        for title, value in table.alternatives
-        if [summarise(entry, records, value) for entry in entries] != own
+        reading
+        for reading in table.alternatives
+        if [summarise(entry, records, reading.value) for entry in entries] != own
     )
 
 

@@ -25,21 +25,29 @@ def draw(profile: Profile, records: Records) -> Iterator[tuple[str, Any]]:
     where, methods = by_method(profile, records)
     found: dict[str, dict[str, np.ndarray]] = {}
     for method, runs in methods.items():
-        means = {o: _mean(each) for o, each in runs.items()}
-        known = {o: mean for o, mean in means.items() if mean is not None}
+        each = {o: _densities(own) for o, own in runs.items()}
+        known = {o: densities for o, densities in each.items() if len(densities)}
         if known:
             found[method] = known
     if found:
-        yield "densities", _densities(where, found)
+        yield "densities", _drawn(where, found)
 
 
-def _mean(runs: list[Record]) -> np.ndarray | None:
-    """Densities by layer, in the network's order, averaged over the runs that have as many."""
+def _densities(runs: list[Record]) -> np.ndarray:
+    """Densities by layer, in the network's order, of the runs that have as many: [n, layers]."""
     each = [list(d.values()) for r in runs if (d := r.body.get("layer_densities"))]
-    return np.mean([e for e in each if len(e) == len(each[0])], axis=0) if each else None
+    return np.array([e for e in each if len(e) == len(each[0])])
 
 
-def _densities(where: str, found: Mapping[str, Mapping[str, np.ndarray]]) -> Any:
+def _n(by: Mapping[str, np.ndarray]) -> str:
+    """``n = 3``, or by optimizer where they differ: ``n: SGD 3, S2-SAM 2``."""
+    counts = {optimizer: len(densities) for optimizer, densities in by.items()}
+    if len(set(counts.values())) == 1:
+        return f"n = {max(counts.values())}"
+    return "n: " + ", ".join(f"{optimizer} {n}" for optimizer, n in counts.items())
+
+
+def _drawn(where: str, found: Mapping[str, Mapping[str, np.ndarray]]) -> Any:
     wide = min(_COLUMNS, len(found))
     rows = -(-len(found) // wide)
     drawn = figure(WIDTH, 1.1 + 1.6 * rows)
@@ -48,10 +56,10 @@ def _densities(where: str, found: Mapping[str, Mapping[str, np.ndarray]]) -> Any
     for axes, (method, by) in zip(panels, found.items(), strict=False):
         for optimizer, densities in by.items():
             # A layer without a weight has no place on the axis; it stands at its foot.
-            shown = np.maximum(densities, _LEAST)
+            shown = np.maximum(densities.mean(0), _LEAST)
             style = {"color": COLOURS[optimizer], "linewidth": 1.2, "label": optimizer}
             axes.semilogy(range(1, len(shown) + 1), shown, LINES[optimizer], **style)
-        axes.set_title(method, fontsize=8)
+        axes.set_title(f"{method} ({_n(by)})", fontsize=8)
         axes.set_ylim(0.8 * _LEAST, 1.25)
         axes.grid(axis="y", color="#dddddd", linewidth=0.5)
     for axes in panels[len(found) :]:
@@ -62,7 +70,8 @@ def _densities(where: str, found: Mapping[str, Mapping[str, np.ndarray]]) -> Any
     drawn.supylabel("density of the masked layers, first to last", fontsize=8)
     said = []
     for method, by in found.items():
-        least, most = min(d.min() for d in by.values()), max(d.max() for d in by.values())
-        said.append(f"{method} {least:.2%} to {most:.0%}")
-    words = f"Densities of the layers after training, {where}: {'; '.join(said)}."
+        means = [densities.mean(0) for densities in by.values()]
+        least, most = min(m.min() for m in means), max(m.max() for m in means)
+        said.append(f"{method} {least:.2%} to {most:.0%} ({_n(by)})")
+    words = f"Densities of the layers after training, means over seeds, {where}: {'; '.join(said)}."
     return described(drawn, words)

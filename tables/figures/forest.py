@@ -62,7 +62,8 @@ def draw(profile: Profile, records: Records) -> Iterator[tuple[str, Any]]:
     groups = differences(profile)
     everything = {(h, name): d for h, deltas in groups.items() for name, d in deltas.items()}
     names = {f"{h}: {name}": d for (h, name), d in everything.items()}
-    found = effects(names, records, last_accuracy)
+    control = {f"{_CONTROL}: {name}": d for name, d in CONTROL.deltas(profile).items()}
+    found = effects({**names, **control}, records, last_accuracy)  # of one spread
     lines: list[_Line] = []
     above: set[tuple[RunConfig, ...]] = set()  # a rebuttal repeats cells of Table 1
     for heading, deltas in groups.items():
@@ -79,16 +80,13 @@ def draw(profile: Profile, records: Records) -> Iterator[tuple[str, Any]]:
         mean = mean_effect(found, names)
         if mean is not None:
             lines += [_Line("All of these, each once"), _Line("mean Δ", mean, pooled=True)]
-    control = CONTROL.deltas(profile)
-    sam = effects(control, records, last_accuracy)
-    if sam.each:
-        lines += [
-            _heading(_CONTROL, len(sam.each), len(control)),
-            *(
-                _Line("dense" if k == "0%" else f"MEST(EM) {k}", effect, "SAM")
-                for k, effect in sam.each.items()
-            ),
-        ]
+    sam = [
+        _Line("dense" if name == "0%" else f"MEST(EM) {name}", found.each[key], "SAM")
+        for key in control
+        if key in found.each and (name := key.rpartition(": ")[2])
+    ]
+    if sam:
+        lines += [_heading(_CONTROL, len(sam), len(control)), *sam]
     if lines:
         yield "forest", _forest(profile, lines, found.df)
 
@@ -121,7 +119,8 @@ def _forest(profile: Profile, lines: list[_Line], df: int) -> Any:
     axes.set_axisbelow(True)
     axes.set_xlabel("Δ accuracy (points)\nright of 0: better than SGD", fontsize=8)
     drawn.suptitle("Test accuracy with S2-SAM minus with SGD")
-    _legend(axes, df, profile.evidence and any(e.published is not None for e in shown))
+    published = profile.evidence and any(e.published is not None for e in shown)
+    _legend(axes, df, any(line.pooled for line in lines), published)
     return described(drawn, _words(lines, df))
 
 
@@ -175,7 +174,7 @@ def _line(axes: Any, y: int, line: _Line, evidence: bool) -> None:
     )
 
 
-def _legend(axes: Any, df: int, published: bool) -> None:
+def _legend(axes: Any, df: int, pooled: bool, published: bool) -> None:
     from matplotlib.lines import Line2D
 
     def mark(marker: str, colour: str, label: str, size: float = 4.5, line: Any = "") -> Any:
@@ -189,8 +188,10 @@ def _legend(axes: Any, df: int, published: bool) -> None:
         if df
         else "no interval: one seed a cell"
     )
+    mean = "mean over cells; no interval, since those\nof one seed are not independent"
     handles = [
         mark("o", COLOURS["S2-SAM"], f"mean of n seeds, {interval}", line="-" if df else ""),
+        *([mark("D", COLOURS["S2-SAM"], mean, 7)] * pooled),
         mark(".", GREY, "each seed", 3),
         *([mark("x", PUBLISHED, "what the paper reports, of its own setting", 5)] * published),
     ]
@@ -204,14 +205,15 @@ def _legend(axes: Any, df: int, published: bool) -> None:
 
 
 def _words(lines: list[_Line], df: int) -> str:
-    cells = [line.effect for line in lines if line.effect is not None and not line.pooled]
-    up = sum(effect.mean > 0 for effect in cells)
-    said = f"Forest plot of {len(cells)} differences to SGD in accuracy, {up} of them above 0."
+    said = "Forest plot of differences to SGD in accuracy."
+    for optimizer in ("S2-SAM", "SAM"):
+        own = [x.effect for x in lines if x.optimizer == optimizer and not x.pooled]
+        cells = [effect for effect in own if effect is not None]
+        if cells:
+            up = sum(effect.mean > 0 for effect in cells)
+            said += f" Of {optimizer}: {len(cells)}, {up} of them above 0."
     for line in lines:
         if line.pooled and line.effect is not None:
             effect = line.effect
-            half = "" if effect.half is None else f" ± {effect.half:.2f} (95 %)"
-            said += (
-                f" Mean of S2-SAM minus SGD: {effect.mean:+.2f}{half} points over {effect.n} cells."
-            )
+            said += f" Mean of S2-SAM minus SGD: {effect.mean:+.2f} points over {effect.n} cells."
     return said if df else said + " No interval: one seed a cell."

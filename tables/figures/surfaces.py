@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,11 @@ _OPTIMIZERS = ("SGD", "S2-SAM")
 _LEVELS = 12
 #: Heights below so much of the highest are drawn as that.
 _LEAST = 1e-4
-_HIGH = 2.1  # inches a row
+_HIGH = 2.3  # inches a row
+_UNIT = "filter norms"
 
-Panels = dict[tuple[str, float], list[Measured]]
+#: By optimizer and sparsity: what was measured, by seed.
+Panels = dict[tuple[str, float], dict[int, Measured]]
 
 
 @FIGURES.register("surfaces")
@@ -32,24 +34,18 @@ def draw(profile: Profile, records: Records) -> Iterator[tuple[str, Any]]:
     """For each method a 3-D surface, a contour and a spectrum; those without a measure not.
 
     The surface drawn is the first seed's along the first pair of directions, its heights in equal
-    ratios: the corners are thousands of times as high as the basin. Titles give Ra over all pairs
-    and all seeds with their numbers.
+    ratios: the corners are thousands of times as high as the basin. Titles give its Ra and that of
+    all pairs and all seeds, which may order the networks otherwise.
     """
     for label in LABELS:
         name = label.split("(")[0].lower()
         found = _panels(profile, records, label, "surface")
         if any(found.values()):
-            yield f"surface-{name}", _in_words(_surfaces(profile, label, found, flat=False))
-            yield f"contour-{name}", _in_words(_surfaces(profile, label, found, flat=True))
+            yield f"surface-{name}", _surfaces(profile, label, found, flat=False)
+            yield f"contour-{name}", _surfaces(profile, label, found, flat=True)
         found = _panels(profile, records, label, "spectrum")
         if any(found.values()):
-            yield f"spectrum-{name}", _in_words(_spectra(profile, label, found))
-
-
-def _in_words(drawn: Any) -> Any:
-    """The figure with its title and its panels' as its description: they have the numbers."""
-    panels = (axes.get_title().replace("\n", " ") for axes in drawn.axes)
-    return described(drawn, f"{drawn.get_suptitle()}. {'; '.join(panels)}.")
+            yield f"spectrum-{name}", _spectra(profile, label, found)
 
 
 def _panels(profile: Profile, records: Records, label: str, measure: str) -> Panels:
@@ -57,8 +53,8 @@ def _panels(profile: Profile, records: Records, label: str, measure: str) -> Pan
     panels: Panels = {}
     for sparsity in SPARSITIES:
         for optimizer, cell in zip(_OPTIMIZERS, trained(profile, label, sparsity), strict=True):
-            there = (measures.get(config, spec) for config in cell.runs)
-            panels[optimizer, sparsity] = [found for found in there if found is not None]
+            there = {config.seed: measures.get(config, spec) for config in cell.runs}
+            panels[optimizer, sparsity] = {s: m for s, m in there.items() if m is not None}
     return panels
 
 
@@ -66,49 +62,65 @@ def _title(profile: Profile, label: str, what: str) -> str:
     return f"{what}: {label}, {DATASET_LABELS[profile.datasets['cifar10']]}"
 
 
-def _ra(found: list[Measured]) -> str:
-    """Ra over the pairs of directions of all seeds, with its spread and n."""
-    each = [ra for measured in found for ra in measured.values["ra_each"] if ra is not None]
+def _ra(found: Mapping[int, Measured]) -> str:
+    """What is drawn with its Ra, and Ra over the pairs of directions of all seeds with its n."""
+    seed, first = next(iter(found.items()))
+    own = first.values["ra_each"][0]
+    shown = "not finite" if own is None else _plain(own)
+    said = f"drawn: seed {seed}, pair 1, Ra {shown}\n"
+    pairs = [ra for measured in found.values() for ra in measured.values["ra_each"]]
+    each = [ra for ra in pairs if ra is not None]
     if not each:
-        return "Ra is not finite"
-    seeds = "seed" if len(found) == 1 else "seeds"
-    pairs = len(found[0].values["ra_each"])
-    return (
-        f"Ra {_plain(np.mean(each))} ± {_plain(np.std(each, ddof=1))}\n"
-        f"(n = {len(found)} {seeds}, {pairs} pairs of directions)"
-    )
+        return said + "no pair's Ra is finite"
+    finite = "" if len(each) == len(pairs) else f"{len(each)} finite of "
+    seeds = f" of {len(found)} seeds" if len(found) > 1 else ""
+    spread = f" ± {_plain(np.std(each, ddof=1))}" if len(each) > 1 else ""
+    return said + f"mean of {finite}{len(pairs)} pairs{seeds}: {_plain(np.mean(each))}{spread}"
 
 
 def _surfaces(profile: Profile, label: str, panels: Panels, flat: bool) -> Any:
     drawn = figure(WIDTH, _HIGH * len(SPARSITIES) + 0.8)
-    drawn.suptitle(_title(profile, label, "Loss surface (nats)"))
+    drawn.suptitle(
+        _title(profile, label, "Contours of the loss (nats)" if flat else "Loss surface")
+    )
     for row, sparsity in enumerate(SPARSITIES):
         # One scale for the networks that are compared.
-        grids = {o: _heights(panels[o, sparsity]) for o in _OPTIMIZERS}
-        known = [g for g in grids.values() if g is not None]
+        grids = [_heights(panels[o, sparsity]) for o in _OPTIMIZERS]
+        known = [g for g in grids if g is not None]
         low = min((float(np.nanmin(g)) for g in known), default=0.0)
         high = max((float(np.nanmax(g)) for g in known), default=1.0)
-        for column, optimizer in enumerate(_OPTIMIZERS):
+        for column, (optimizer, heights) in enumerate(zip(_OPTIMIZERS, grids, strict=True)):
             place = row * len(_OPTIMIZERS) + column + 1
             axes = drawn.add_subplot(
                 len(SPARSITIES), len(_OPTIMIZERS), place, **({} if flat else {"projection": "3d"})
             )
-            found, heights = panels[optimizer, sparsity], grids[optimizer]
-            title = f"{optimizer}, {sparsity:.0%}"
+            found = panels[optimizer, sparsity]
+            said = _ra(found) if found else "not measured"
+            axes.set_title(f"{optimizer}, {sparsity:.0%}\n{said}", fontsize=7.5)
             if heights is None:
-                axes.set_title(f"{title}\nnot measured", fontsize=8)
                 axes.set_axis_off()
                 continue
-            axes.set_title(f"{title}: {_ra(found)}", fontsize=8)
-            axis = np.array(found[0].values["axis"])
+            axis = np.array(_first(found).values["axis"])
             (_contour if flat else _surface)(axes, axis, heights, low, max(high, low + 1e-9))
-    return drawn
+    return described(drawn, _in_words(drawn, flat))
 
 
-def _heights(found: list[Measured]) -> np.ndarray | None:
+def _in_words(drawn: Any, flat: bool) -> str:
+    """The figure's title, what its panels are, and their titles, which have the numbers."""
+    what = "lines of equal loss, in equal ratios" if flat else "the loss (nats) on a log scale"
+    panels = "; ".join(axes.get_title().replace("\n", ", ") for axes in drawn.axes)
+    title = drawn.get_suptitle()
+    return f"{title}. Each panel: {what}, over the plane of two directions ({_UNIT}). {panels}."
+
+
+def _first(found: Mapping[int, Measured]) -> Measured:
+    return next(iter(found.values()))
+
+
+def _heights(found: Mapping[int, Measured]) -> np.ndarray | None:
     if not found:
         return None
-    return np.array(found[0].values["heights"], dtype=float)  # a null becomes nan
+    return np.array(_first(found).values["heights"], dtype=float)  # a null becomes nan
 
 
 def _surface(axes: Any, axis: np.ndarray, heights: np.ndarray, low: float, high: float) -> None:
@@ -131,6 +143,9 @@ def _surface(axes: Any, axis: np.ndarray, heights: np.ndarray, low: float, high:
     axes.set_xticks(axis[[0, len(axis) // 2, -1]])
     axes.set_yticks(axis[[0, len(axis) // 2, -1]])
     axes.tick_params(labelsize=7, pad=-2)
+    axes.set_xlabel(_UNIT, fontsize=7, labelpad=-8)
+    axes.set_ylabel(_UNIT, fontsize=7, labelpad=-8)
+    axes.set_zlabel("loss (nats, log)", fontsize=7, labelpad=-4)
     axes.view_init(elev=28, azim=-60)
 
 
@@ -150,6 +165,8 @@ def _contour(axes: Any, axis: np.ndarray, heights: np.ndarray, low: float, high:
     axes.set_xticks([axis[0], 0, axis[-1]])
     axes.set_yticks([axis[0], 0, axis[-1]])
     axes.tick_params(labelsize=7)
+    axes.set_xlabel(_UNIT, fontsize=7, labelpad=1)
+    axes.set_ylabel(_UNIT, fontsize=7, labelpad=-4)
 
 
 def _plain(value: float) -> str:
@@ -161,6 +178,7 @@ def _plain(value: float) -> str:
 def _spectra(profile: Profile, label: str, panels: Panels) -> Any:
     drawn = figure(WIDTH, 4.6)
     drawn.suptitle(_title(profile, label, "Hessian's spectral density"))
+    said = []
     for column, sparsity in enumerate(SPARSITIES):
         axes = drawn.add_subplot(2, len(SPARSITIES) // 2, column + 1)
         if not any(panels[optimizer, sparsity] for optimizer in _OPTIMIZERS):
@@ -171,7 +189,7 @@ def _spectra(profile: Profile, label: str, panels: Panels) -> Any:
         axes.set_xlabel("eigenvalue")
         axes.set_ylabel("density")
         for optimizer in _OPTIMIZERS:
-            found = [m for m in panels[optimizer, sparsity] if "grid" in m.values]
+            found = [m for m in panels[optimizer, sparsity].values() if "grid" in m.values]
             for number, measured in enumerate(found):
                 axes.semilogy(
                     measured.values["grid"],
@@ -181,7 +199,15 @@ def _spectra(profile: Profile, label: str, panels: Panels) -> Any:
                     linewidth=1.2,
                     label=f"{optimizer} (n = {len(found)})" if number == 0 else None,
                 )
+            if found:
+                said.append(f"{sparsity:.0%} {optimizer} {_largest(found)}")
         axes.set_ylim(bottom=1e-7)  # a single outlier of 100,000 eigenvalues is still seen
         if axes.has_data():
             axes.legend(frameon=False, fontsize=7)
-    return drawn
+    words = f"{drawn.get_suptitle()}. Mean of the largest eigenvalues: {'; '.join(said)}."
+    return described(drawn, words)
+
+
+def _largest(found: Sequence[Measured]) -> str:
+    each = [high for m in found if (high := m.number("largest")) is not None]
+    return f"{_plain(float(np.mean(each)))} (n = {len(each)})" if each else "not finite"

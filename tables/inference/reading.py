@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -158,16 +158,17 @@ def judge(
         verdict = UNDECIDED if lost else NOT_MEASURED
         return Finding(verdict, f"{what}: none of {len(read)} differences measured{suffix}")
     shared = sorted(set.intersection(*(set(pairs.gains) for pairs in kept.values())))
-    reached = [k for k, n in enumerate(LOOKS) if n <= len(shared)]
-    if not reached:
-        return Finding(UNDECIDED, _before(what, kept, rule.scale.unit) + suffix)
-    look = reached[-1]
-    seeds = shared[: LOOKS[look]]
     try:
         terms = build({name: deltas[name] for name in kept})
     except ValueError as error:  # too little is left of it
         return Finding(UNDECIDED, f"{what}: {error}{suffix}")
     weights = np.array([terms[name].weight for name in kept])
+    reached = [k for k, n in enumerate(LOOKS) if n <= len(shared)]
+    if not reached:
+        before = _before(what, list(kept.values()), weights, rule.scale.unit)
+        return Finding(UNDECIDED, before + suffix)
+    look = reached[-1]
+    seeds = shared[: LOOKS[look]]
     fitted = fit(*arms(kept.values(), seeds), weights)
     by_aspect = {
         aspect: fit(*arms([Pairs.of(of[n], records, value) for n in kept], seeds), weights)
@@ -182,19 +183,28 @@ def judge(
     return Finding(verdict, words + suffix, look, fitted.precision)
 
 
-def _before(what: str, kept: Mapping[str, Pairs], unit: str) -> str:
-    """What there is before the first look; for reading, no interval."""
-    measured = [list(pairs.gains.values()) for pairs in kept.values() if pairs.gains]
-    counts = [len(pairs.runs) for pairs in kept.values()]
-    ready = sum(n >= LOOKS[0] for n in counts)
-    average = float(np.mean([np.mean(values) for values in measured]))
-    several = f"mean Δ of them {average:+.2f}" if len(kept) > 1 else f"{average:+.2f}"
+def _before(what: str, kept: Sequence[Pairs], weights: np.ndarray, unit: str) -> str:
+    """What there is before the first look; for reading, no interval.
+
+    The effect itself where every difference is measured. Of a part of them only a mean says
+    something: a rise or an interaction of a part is another effect, of another sign even.
+    """
+    gains = [list(pairs.gains.values()) for pairs in kept]
+    measured = [values for values in gains if values]
+    ready = sum(len(values) >= LOOKS[0] for values in gains)
+    said = (
+        f"{what}: no look yet, {len(measured)} of {len(kept)} differences measured, {ready} with "
+        f"{LOOKS[0]} seeds"
+    )
     least, most = min(map(len, measured)), max(map(len, measured))
     n = f"n = {most}" if least == most else f"n = {least} to {most}"
-    return (
-        f"{what}: no look yet, {len(measured)} of {len(kept)} differences measured, {ready} with "
-        f"{LOOKS[0]} seeds; {several} {unit} ({n})"
-    )
+    if len(measured) == len(kept):
+        effect = float(weights @ [np.mean(values) for values in gains])
+        return f"{said}; {effect:+.2f} {unit} ({n})"
+    if np.allclose(weights, 1 / len(kept)):
+        average = float(np.mean([np.mean(values) for values in measured]))
+        return f"{said}; mean Δ of them {average:+.2f} {unit} ({n})"
+    return f"{said}; not to be computed before all {len(kept)} are"
 
 
 def _words(fitted: Fit, look: int, rule: Rule, names: list[str]) -> str:

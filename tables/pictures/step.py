@@ -17,6 +17,8 @@ Array = np.ndarray
 _H = np.array([0.4, 1.0])
 ETA, RHO = 0.33, 1.3
 _START = np.array([-3.4, 2.6])
+#: How far the last step is drawn beside where it is.
+_BESIDE = 0.11
 
 _ALT = (
     "A step of SAM beside one of S2-SAM on the contours of a loss. SAM computes a gradient at the "
@@ -78,8 +80,12 @@ def draw() -> Any:
     (old, _), *_ = before.gradients
     panels[1].plot(*old, "*", color=COLOURS["S2-SAM"], markersize=15, fillstyle="none", zorder=5)
     _label(panels[1], old, "last step's u", (9, -3))
-    panels[1].plot(*before.w, "o", color=GREY, markersize=4)
-    _arrow(panels[1], before.w, before.after, GREY, "solid")
+    panels[1].plot(*before.w, "o", color=GREY, markersize=4, zorder=6)
+    # On the same line as the perturbation, which follows that step's gradient: beside it.
+    along = before.after - before.w
+    beside = _BESIDE * np.array([along[1], -along[0]]) / np.linalg.norm(along)
+    _arrow(panels[1], before.w + beside, before.after + beside, GREY, "solid")
+    _label(panels[1], (before.w + before.after) / 2 + beside, "last step", (-47, -6))
     _label(panels[1], before.w, "last step's w", (9, -6))
     points = np.array([p for s in (theirs, ours, before) for p in (s.w, s.u, s.after)])
     low, high = points.min(0), points.max(0)

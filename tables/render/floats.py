@@ -1,7 +1,8 @@
 """Where a table stands on LaTeX's pages: in a float or over several pages, upright or on its side.
 
-Sizes are reckoned in letters, of which 70 of the ordinary size fill a line of an article. What is
-reckoned only chooses the environment; a float is then made to fit by its measured width.
+Sizes are reckoned in letters, of which 70 of the ordinary size fill a line of an article, and in
+lines of that size, of which 45 fill a page. What is reckoned chooses the environment and how much
+of a page a float's rows may take beside its notes; it is then made to fit by its measured size.
 """
 
 from __future__ import annotations
@@ -15,13 +16,20 @@ __all__ = ["Column", "floated"]
 _LINE, _TURNED = 70, 110
 #: Between two columns; a tabular's own gap does not grow and shrink with its letters.
 _GAP, _SEPARATED = 2.2, r"\setlength{\tabcolsep}{.5em}"
-#: As often as this a line may be made to fit before the table is turned on its side.
+#: So much smaller rows may be made to fit before the table is turned on its side or, where they are
+#: too high, goes over several pages.
 _SHRUNK = 1.5
-#: Lines of a table that leave room for its notes on a page.
-_PAGE = 60
+#: Lines of a page, and of one on its side.
+_PAGE, _TURNED_PAGE = 45, 28
+#: Lines of the space and the rules around a float's rows.
+_AROUND = 2.5
+#: Letters of "Table 12: " before a caption.
+_NUMBERED = 10
 #: How wide letters are. A longtable cannot be made to fit, so that the largest that does is taken.
 _SIZES = {"small": 0.93, "footnotesize": 0.85, "scriptsize": 0.8, "tiny": 0.68}
 _PROSE = "footnotesize"
+#: Height of a line of notes or prose, over an ordinary one's.
+_LOW = 0.8
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,13 @@ def floated(
     below = [note + r"\par" for note in notes]
     named = rf"\caption{{{caption}}}\label{{tab:{label}}}"
     prose = any(not column.kind for column in columns)
-    if height > _PAGE:
+    lying = not prose and letters > _SHRUNK * _LINE
+    room = _room(caption, notes, lying)
+    # What breaks its lines is in smaller letters and no further made to fit.
+    least = _LOW if prose else min(1 / _SHRUNK, (_TURNED if lying else _LINE) / letters)
+    too_high = least * (height + _head(head)) > room
+    too_wide = not prose and letters * min(_SIZES.values()) > _TURNED
+    if too_high and not too_wide:
         turned = not prose and letters * _SIZES["scriptsize"] > _LINE
         size = _PROSE if prose else _fitting(letters, _TURNED if turned else _LINE)
         glued = [
@@ -91,8 +105,9 @@ def floated(
             r"\endgroup",
             *([r"\end{landscape}"] if turned else []),
         )
-    turned = not prose and letters > _SHRUNK * _LINE
-    name = "sidewaystable" if turned else "table"
+    name = "sidewaystable" if lying else "table"
+    if too_high:  # no letters are small enough to go over several pages: the notes stand outside
+        room = _room(caption, [], lying)
     tabular = [
         rf"\begin{{tabular}}{{{kinds}}}",
         *(r"\toprule", *head, *lines, r"\bottomrule"),
@@ -102,21 +117,45 @@ def floated(
     else:
         fitted = [
             # No wider than the text, and then no higher than leaves room for the notes.
-            rf"\resizebox*{{!}}{{{_least('totalheight', '.75', 'textheight')}}}{{%",
+            rf"\resizebox*{{!}}{{{_least('totalheight', f'{room / _PAGE:.2f}', 'textheight')}}}{{%",
             rf"\resizebox{{{_least('width', '', 'linewidth')}}}{{!}}{{%",
             *tabular,
             r"\end{tabular}}}",
         ]
     return _joined(
-        ["graphicx", *(["rotating"] if turned else [])],
+        ["graphicx", *(["rotating"] if lying else [])],
         rf"\begin{{{name}}}",
         r"\centering",
         named,
         *fitted,
-        r"\par\smallskip",
-        *(r"\begin{minipage}{\linewidth}\footnotesize", *below, r"\end{minipage}"),
+        *([] if too_high else _inside(below)),
         rf"\end{{{name}}}",
+        *(_outside(below, label) if too_high else []),
     )
+
+
+def _inside(notes: Sequence[str]) -> list[str]:
+    begin = r"\begin{minipage}{\linewidth}\footnotesize"
+    return [r"\par\smallskip", begin, *notes, r"\end{minipage}"]
+
+
+def _outside(notes: Sequence[str], label: str) -> list[str]:
+    begin = r"\begingroup\footnotesize\setlength{\parindent}{0pt}"
+    return [begin, rf"Notes to Table~\ref{{tab:{label}}}.\par", *notes, r"\endgroup"]
+
+
+def _room(caption: str, notes: Sequence[str], lying: bool) -> float:
+    """Lines that a float's rows may take on a page with its caption and its notes."""
+    page, across = (_TURNED_PAGE, _TURNED) if lying else (_PAGE, _LINE)
+    small = across / _SIZES["footnotesize"]
+    below = _LOW * sum(ceil(len(note) / small) for note in notes)
+    return page - _AROUND - ceil((_NUMBERED + len(caption)) / across) - below
+
+
+def _head(head: Sequence[str]) -> int:
+    """How many lines a header takes; of stacked words, as many as the most."""
+    rows = [line.removesuffix(r" \\") for line in head if line.endswith(r" \\")]
+    return sum(1 + max(cell.count(r"\\") for cell in row.split("&")) for row in rows)
 
 
 def _kinds(columns: Sequence[Column], rows: int) -> tuple[str, int]:
@@ -143,9 +182,9 @@ def _kinds(columns: Sequence[Column], rows: int) -> tuple[str, int]:
 
 
 def _fitting(letters: float, line: int) -> str:
-    """The largest size in which so many letters fit into a line."""
+    """The largest size in which so many letters fit into a line, some of them wider than others."""
     for name, size in _SIZES.items():
-        if letters * size <= line:
+        if letters * size <= 0.97 * line:
             return name
     return name
 

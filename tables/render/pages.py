@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from paper_repro.experiment.profiles import Profile
-from paper_repro.experiment.records import Record, Records
+from paper_repro.experiment.records import Records
 from paper_repro.files import write_text
-from tables.base import Cell, Delta, Entry, Interaction, MeanDelta, Number, Row, Table, Words
+from tables.base import (
+    Cell,
+    Delta,
+    Entry,
+    Interaction,
+    MeanDelta,
+    Number,
+    Reading,
+    Row,
+    Table,
+    Words,
+    best_accuracy,
+    own_value,
+)
 from tables.render import tex
 from tables.render.state import state
 from tables.render.tidy import runs_csv
@@ -25,8 +38,8 @@ _WARNING = (
 _NO_EVIDENCE = "Not evidence: this size only shows that the pipeline works."
 _CELL = "mean ± standard deviation over seeds (number of runs)."
 _DELTA = (
-    "Δ: difference to {baseline}, paired by seed, [95 % t-interval of its mean] if there are two "
-    "or more (number of pairs)."
+    "Δ: difference to {baseline}, or between what its row or column names, paired by seed, "
+    "[95 % t-interval of its mean] if there are two or more (number of pairs)."
 )
 _MEAN_DELTA = (
     "mean Δ: mean of the rows' Δ, [95 % t-interval of it over the seeds] if all rows have the same "
@@ -36,10 +49,8 @@ _GAPS = (
     "–: nothing measured yet. failed: no run of the cell finished, and those tried failed (for "
     "want of memory or the like). diverged: a loss of theirs became infinite."
 )
-_PUBLISHED = (
-    "[paper x]: the published number, in the paper's setting; the authors' code reports the epoch "
-    "that is best on the test images."
-)
+_PUBLISHED = "{name}: the published number, in the paper's setting."
+_BEST = "The authors' code reports the epoch that is best on the test images."
 
 
 def text(summary: Summary, published: float | None = None, digits: int = 2) -> str:
@@ -69,20 +80,18 @@ def _signed(number: float, digits: int) -> str:
     return f"{round(number, digits) + 0.0:+.{digits}f}"  # nothing is not negative
 
 
-def _grid(
-    table: Table, records: Records, value: Callable[[Record], float | None], paper: bool
-) -> list[list[str]]:
+def _grid(table: Table, records: Records, reading: Reading, paper: bool) -> list[list[str]]:
     return [
-        [*row.labels, *(_shown(entry, records, value, paper) for entry in row.entries)]
+        [*row.labels, *(_shown(entry, records, reading, paper) for entry in row.entries)]
         for row in table.rows
-        if value is table.value or not row.only_words
+        if reading.value is table.value or not row.only_words
     ]
 
 
 def _shown(
     entry: Entry,
     records: Records,
-    value: Callable[[Record], float | None],
+    reading: Reading,
     paper: bool,
     published: bool = True,
 ) -> str:
@@ -92,24 +101,31 @@ def _shown(
         shown = "–" if entry.value is None else f"{entry.value:.{entry.digits}f}"
         known = _known(entry, paper) if published else ""
         return f"{shown} [published {known}]" if known else shown
-    known_by = entry.published if paper and published else None
-    return text(summarise(entry, records, value), known_by, entry.digits)
+    known_by = entry.published if paper and published and reading.comparable else None
+    summary = summarise(entry, records, reading.value)
+    return text(summary, known_by, reading.digits_of(entry))
 
 
-def _legend(table: Table, profile: Profile) -> list[str]:
-    """How to read the entries that this table has."""
+def _legend(table: Table, profile: Profile, published: str) -> list[str]:
+    """How to read the entries that this table has; ``published`` names the published ones."""
     entries = _measured(table)
     if not entries:
         return []
     kinds = {type(entry) for entry in entries}
-    published = any(entry.published is not None for entry in entries)
+    known = any(entry.published is not None for entry in entries)
     return [
         _CELL,
         *([_DELTA.format(baseline=table.baseline)] if Delta in kinds else []),
         *([_MEAN_DELTA] if MeanDelta in kinds else []),
         _GAPS,
-        *([_PUBLISHED] if published and profile.evidence else []),
+        *([_published(table, published)] if known and profile.evidence else []),
     ]
+
+
+def _published(table: Table, name: str) -> str:
+    said = _PUBLISHED.format(name=name)
+    best = any(reading.value is best_accuracy for reading in table.alternatives)
+    return f"{said} {_BEST}" if best else said
 
 
 def _measured(table: Table) -> list[Cell | Delta | MeanDelta | Interaction]:
@@ -132,10 +148,9 @@ def markdown(table: Table, records: Records, profile: Profile) -> str:
         parts.append(f"Profile `{profile.name}`: {about(table, profile)}.")
     else:
         parts.append(_WARNING.format(name=profile.name, about=about(table, profile)))
-    parts.append(_grid_table(table, _grid(table, records, table.value, profile.evidence)))
-    for title, value in differing(table, records):
-        paper = profile.evidence and value not in table.incomparable
-        parts += [f"## {title}", _grid_table(table, _grid(table, records, value, paper))]
+    for reading in (table.own, *differing(table, records)):
+        parts += [f"## {reading.title}"] if reading.title else []
+        parts.append(_grid_table(table, _grid(table, records, reading, profile.evidence), reading))
     parts += ["## Notes", "\n".join(f"- {note}" for note in notes(table, records, profile))]
     return "\n\n".join(parts) + "\n"
 
@@ -143,7 +158,7 @@ def markdown(table: Table, records: Records, profile: Profile) -> str:
 def notes(table: Table, records: Records, profile: Profile) -> list[str]:
     """How to read a table, what to know of its numbers, and what there is of it."""
     return [
-        *_legend(table, profile),
+        *_legend(table, profile, "[paper x]"),
         *table.notes,
         *_repeated(table, records),
         *state(table, records),
@@ -154,15 +169,15 @@ def _repeated(table: Table, records: Records) -> list[str]:
     """What is said of alternatives that would show the same numbers again."""
     if not any(records.get(config) for config in table.runs()):
         return []
-    shown = {title for title, _ in differing(table, records)}
+    shown = differing(table, records)
     return [
-        f"{title}: the same numbers, hence not shown again."
-        for title, _ in table.alternatives
-        if title not in shown
+        f"{reading.title}: the same numbers, hence not shown again."
+        for reading in table.alternatives
+        if reading not in shown
     ]
 
 
-def _grid_table(table: Table, grid: list[list[str]]) -> str:
+def _grid_table(table: Table, grid: list[list[str]], reading: Reading) -> str:
     """Labels and words to the left, numbers to the right."""
     from tabulate import tabulate  # here, so that a machine that only trains does without
 
@@ -171,7 +186,8 @@ def _grid_table(table: Table, grid: list[list[str]]) -> str:
         for i, entry in enumerate(row.entries, start=len(row.labels)):
             if not isinstance(entry, Words):
                 sides[i] = "right"
-    return tabulate(grid, table.headers, tablefmt="pipe", disable_numparse=True, colalign=sides)
+    headers = reading.headers(table.headers)
+    return tabulate(grid, headers, tablefmt="pipe", disable_numparse=True, colalign=sides)
 
 
 def latex(table: Table, records: Records, profile: Profile) -> str:
@@ -183,10 +199,10 @@ def latex(table: Table, records: Records, profile: Profile) -> str:
         *([] if nothing else [f"Profile {profile.name}: {about(table, profile)}."]),
         *([] if profile.evidence or nothing else [_NO_EVIDENCE]),
     ]
-    legend = [note for note in _legend(table, profile) if note != _PUBLISHED]
+    legend = _legend(table, profile, "published")
     return tex.page(
         table,
-        lambda entry: _shown(entry, records, table.value, False, published=False),
+        lambda entry: _shown(entry, records, table.own, False, published=False),
         lambda entry: _known(entry, profile.evidence),
         " ".join(caption),
         [" ".join(legend), *table.notes, *state(table, records)[:1]],
@@ -212,9 +228,9 @@ def csv(table: Table, records: Records, profile: Profile) -> str:
     """
     width = len(table.rows[0].labels) if table.rows else 0
     lines: list[dict[str, object]] = []
-    for value in (table.value, *(value for _, value in table.alternatives)):
-        paper = profile.evidence and value not in table.incomparable
-        for row, header, entry in _entries(table, width):
+    for reading in (table.own, *table.alternatives):
+        value, paper = reading.value, profile.evidence and reading.comparable
+        for row, header, entry in _entries(table, width, reading):
             if isinstance(entry, Words):
                 if value is not table.value:
                     continue
@@ -239,7 +255,7 @@ def csv(table: Table, records: Records, profile: Profile) -> str:
                         }
                     )
                 continue
-            own = _own(entry)
+            own = own_value(entry)
             if own is not None and value is not table.value:
                 continue  # reads the same in every alternative
             summary = summarise(entry, records, value)
@@ -267,23 +283,10 @@ def csv(table: Table, records: Records, profile: Profile) -> str:
     return pd.DataFrame(lines).to_csv(index=False)
 
 
-def _own(entry: Entry) -> str | None:
-    """The name of what an entry reads whatever the table's value is; None if it reads that."""
-    if isinstance(entry, MeanDelta):
-        return _own(entry.deltas[0]) if entry.deltas else None
-    if isinstance(entry, Interaction):
-        return _own(entry.first)
-    cell = entry.treatment if isinstance(entry, Delta) else entry
-    if not isinstance(cell, Cell):
-        return None
-    if cell.measurement is not None:
-        return cell.measurement.spec.name
-    return None if cell.value is None else cell.value.__name__
-
-
-def _entries(table: Table, width: int) -> Iterator[tuple[Row, str, Entry]]:
+def _entries(table: Table, width: int, reading: Reading) -> Iterator[tuple[Row, str, Entry]]:
+    headers = reading.headers(table.headers)
     for row in table.rows:
-        for header, entry in zip(table.headers[width:], row.entries, strict=True):
+        for header, entry in zip(headers[width:], row.entries, strict=True):
             yield row, header, entry
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from paper_repro.experiment.measures import Measures
 from paper_repro.experiment.records import Record, Records
-from tables.base import Table
+from tables.base import Delta, Table
 
 __all__ = ["state"]
 
@@ -34,7 +34,7 @@ def state(table: Table, records: Records) -> list[str]:
     uncommitted = sum(bool(e["dirty"]) or e["commit"] is None for e in environments)
     if uncommitted:
         said += f" {uncommitted} of them were run from code that was not committed."
-    where = Counter(f"{e.get('device')}, torch {e.get('torch')}" for e in environments)
+    where = Counter(map(_machine, there))
     machines = "; ".join(f"{name} ({n})" for name, n in sorted(where.items()))
     moved = sum(bool(record.body.get("earlier")) for record in there)
     if moved:
@@ -42,7 +42,7 @@ def state(table: Table, records: Records) -> list[str]:
             f" {moved} of them went on in another environment than they began in; their records "
             "name all of them."
         )
-    said += _engines(there) + _data(there)
+    said += _apart(table, records) + _engines(there) + _data(there)
     threads = Counter(int(e["threads"]) for e in environments if e.get("threads"))
     if len(threads) > 1:
         shown = ", ".join(f"{n} ({count})" for n, count in sorted(threads.items()))
@@ -55,6 +55,33 @@ def state(table: Table, records: Records) -> list[str]:
         *([f"Trained on (runs): {machines}."] if where else []),
         *_measures(table, records),
     ]
+
+
+def _apart(table: Table, records: Records) -> str:
+    """How many pairs of runs that a Δ compares were not trained on the same kind of machine."""
+    deltas = [e for row in table.rows for e in row.entries if isinstance(e, Delta)]
+    pairs: dict[tuple[str, str], bool] = {}
+    for delta in deltas:
+        theirs = {config.seed: config for config in delta.baseline.runs}
+        for ours in delta.treatment.runs:
+            other = theirs.get(ours.seed)
+            both = [None if c is None else records.get(c) for c in (ours, other)]
+            where = [_machine(r) for r in both if r is not None and r.status == "finished"]
+            if other is not None and len(where) == 2:
+                pairs[ours.fingerprint, other.fingerprint] = where[0] != where[1]
+    n = sum(pairs.values())
+    if not n:
+        return ""
+    return (
+        f" {n} of {len(pairs)} pairs that a Δ compares were trained on different machines (device "
+        "or version of torch)."
+    )
+
+
+def _machine(record: Record) -> str:
+    """The device, a processor's model say, and the version of torch."""
+    environment = record.body["environment"]
+    return f"{environment.get('device')}, torch {environment.get('torch')}"
 
 
 def _engines(there: Sequence[Record]) -> str:

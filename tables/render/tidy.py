@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from paper_repro.experiment.profiles import Profile
 from paper_repro.experiment.records import Records
-from tables.base import Cell, Table
-from tables.stats import Value, read_run
+from tables.base import Cell, Table, own_value
+from tables.stats import read_run
 
 __all__ = ["runs_csv"]
 
@@ -25,12 +25,12 @@ def runs_csv(table: Table, records: Records, profile: Profile) -> str:
     names = table.headers[:width]
     lines = []
     for row in table.rows:
-        for header, entry in zip(table.headers[width:], row.entries, strict=True):
+        for i, entry in enumerate(row.entries, start=width):
             if not isinstance(entry, Cell):
                 continue
-            alone = entry.value is not None or entry.measurement is not None
-            values = (table.value, *(value for _, value in table.alternatives))
-            for read in values[:1] if alone else values:
+            readings = (table.own, *table.alternatives)
+            for reading in readings if own_value(entry) is None else readings[:1]:
+                read, header = reading.value, reading.headers(table.headers)[i]
                 for config in entry.runs:
                     record = records.get(config)
                     found = None if record is None else read_run(entry, record, records, read)[0]
@@ -39,7 +39,7 @@ def runs_csv(table: Table, records: Records, profile: Profile) -> str:
                             **dict(zip(names, row.labels, strict=True)),
                             "profile": profile.name,
                             "column": header,
-                            "value": _name(entry, read),
+                            "value": own_value(entry) or read.__name__,
                             "seed": config.seed,
                             "status": "missing" if record is None else record.status,
                             "measured": found,
@@ -48,10 +48,3 @@ def runs_csv(table: Table, records: Records, profile: Profile) -> str:
                         }
                     )
     return pd.DataFrame(lines, columns=[*names, *_COLUMNS]).to_csv(index=False)
-
-
-def _name(cell: Cell, read: Value) -> str:
-    """What a cell's numbers are."""
-    if cell.measurement is not None:
-        return cell.measurement.spec.name
-    return (cell.value or read).__name__

@@ -18,7 +18,7 @@ from tables.base import Number, Table
 from tables.caution import cautions
 from tables.figures import FIGURES
 from tables.figures.style import WIDTH, description, png, svg
-from tables.render.trained import about
+from tables.render.trained import about, usual
 from tables.report import sections
 from tables.report.shown import Grid, Once, grids, make
 from tables.report.theory import judged
@@ -154,7 +154,7 @@ def _section(table: Table, records: Records, profile: Profile, out: Path) -> Sec
     return Section(
         table.name,
         table.title,
-        "" if trained == profile.about else trained,
+        "" if trained in (profile.about, usual(profile)) else trained,
         make(table.name, profile),
         tuple(grids(table, records, profile, out)),
         tuple(notes(table, records, profile)),

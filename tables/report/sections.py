@@ -17,6 +17,7 @@ from tables import TABLES
 from tables.base import Words
 from tables.compare import data_label, model_label
 from tables.inference.rules import AVERAGE, FAILS, HOLDS, UNDECIDED
+from tables.render.trained import usual
 from tables.verdicts.parts import CONTROLS, PARTS, WHOLES
 
 __all__ = ["Claim", "Cost", "claims", "costs", "environments", "facts", "tally", "words"]
@@ -93,7 +94,7 @@ def facts(profile: Profile, used: Sequence[Record]) -> dict[str, str]:
     config = profile.config("cifar10", "resnet32x2", profile.method("dense"), _sgd(profile), 0)
     size = "" if config.train_size is None else f" ({config.train_size:,} training images)"
     said = {
-        "Profile": f"{profile.name}: {profile.about}",
+        "Profile": f"{profile.name}: {usual(profile)}",
         "CIFAR-10 is": data_label(profile, "cifar10") + size,
         "ResNet-32 is": model_label(profile, "resnet32x2"),
         "Training": f"{config.epochs} epochs, batches of {config.batch_size}, learning rate "

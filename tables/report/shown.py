@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,13 +11,21 @@ from paper_repro.config import RunConfig
 from paper_repro.experiment.measures import Measures
 from paper_repro.experiment.profiles import Profile
 from paper_repro.experiment.records import Record, Records
-from tables.base import Cell, Delta, Entry, Interaction, MeanDelta, Number, Table, Words
+from tables.base import (
+    Cell,
+    Delta,
+    Entry,
+    Interaction,
+    MeanDelta,
+    Number,
+    Reading,
+    Table,
+    Words,
+)
 from tables.render import text
 from tables.stats import differing, summarise
 
 __all__ = ["Grid", "Once", "Run", "Shown", "command", "grids", "make", "relative"]
-
-Value = Callable[[Record], float | None]
 
 #: Make targets of tables that have none of their own name.
 _TARGETS = {"table5-types": "table5"}
@@ -106,25 +114,23 @@ class Grid:
 
 def grids(table: Table, records: Records, profile: Profile, page: Path) -> Iterator[Grid]:
     """The table, then those of its alternatives that show something else."""
-    readings: list[tuple[str, Value]] = [("", table.value), *differing(table, records)]
     width = len(table.rows[0].labels) if table.rows else 0
-    for title, value in readings:
-        show = _Show(table, records, profile, page, value)
+    for reading in (table.own, *differing(table, records)):
+        show = _Show(reading, records, profile, page)
         rows = tuple(
             (row.labels, tuple(show(entry) for entry in row.entries))
             for row in table.rows
-            if value is table.value or not row.only_words
+            if reading.value is table.value or not row.only_words
         )
-        yield Grid(title, table.headers, width, rows)
+        yield Grid(reading.title, reading.headers(table.headers), width, rows)
 
 
 @dataclass(frozen=True)
 class _Show:
-    table: Table
+    reading: Reading
     records: Records
     profile: Profile
     page: Path
-    value: Value
 
     def __call__(self, entry: Entry) -> Shown:
         if isinstance(entry, Words):
@@ -134,8 +140,8 @@ class _Show:
                 return Shown("–", None, self._published(entry, True))
             said = f"{entry.value:.{entry.digits}f}"
             return Shown(said, entry.value, self._published(entry, True), note="Trains nothing.")
-        summary = summarise(entry, self.records, self.value)
-        said = text(summary, None, entry.digits)
+        summary = summarise(entry, self.records, self.reading.value)
+        said = text(summary, None, self.reading.digits_of(entry))
         return Shown(
             said,
             summary.mean,
@@ -150,7 +156,7 @@ class _Show:
         known = entry.published
         if known is None or not (anyone or self.profile.evidence):
             return ""
-        if self.value in self.table.incomparable:
+        if not self.reading.comparable:
             return ""
         sign = "" if isinstance(entry, Cell | Number) else "+"
         return f"{known:{sign}.{entry.digits}f}"
@@ -174,12 +180,12 @@ class _Show:
             path, link = self.records.path(config), ""
             read: float | None = None
             if cell.measurement is None:
-                read = (cell.value or self.value)(record)
+                read = (cell.value or self.reading.value)(record)
             elif (there := measures.get(config, cell.measurement.spec)) is not None:
                 read = cell.measurement.value(there)
                 link = relative(measures.path(config, cell.measurement.spec), self.page)
             said = "not measured" if record.status == "finished" else record.status
             if read is not None:
-                said = f"{read:.{cell.digits}f}"
+                said = f"{read:.{self.reading.digits_of(cell)}f}"
             arm = config.optimizer.name if named else ""
             yield Run(arm, config.seed, said, relative(path, self.page), command(path), link)

@@ -86,22 +86,31 @@ def test_figures_are_drawn_from_what_is_measured_and_say_ra_and_n(tmp_path, caps
     )
     assert set(drawn) == {"surface-mest", "contour-mest", "spectrum-mest"}
     titles = {axes.get_title() for axes in drawn["surface-mest"].axes}
-    measured = "Ra 1.5 ± 0.14\n(n = 1 seed, 2 pairs of directions)"
+    measured = "drawn: seed 0, pair 1, Ra 1.4\nmean of 2 pairs: 1.5 ± 0.14"
     both = ("SGD", "S2-SAM")
-    assert titles == {f"{o}, {s}: {measured}" for o in both for s in ("80%", "90%")} | {
+    assert titles == {f"{o}, {s}\n{measured}" for o in both for s in ("80%", "90%")} | {
         f"{o}, {s}\nnot measured" for o in both for s in ("95%", "98%")
     }
     # In equal ratios: powers of ten are evenly spaced on the axis of heights.
     shown = next(axes for axes in drawn["surface-mest"].axes if "not" not in axes.get_title())
     assert shown.get_zlim() == pytest.approx((math.log10(0.25), math.log10(2.0)))
     assert [t.get_text() for t in shown.get_zticklabels()] == ["1"]
+    assert shown.get_zlabel() == "loss (nats, log)"
+    words = {name: figure.get_label() for name, figure in drawn.items()}
+    assert words["surface-mest"].startswith("Loss surface: MEST(EM), digits. Each panel: the loss")
+    assert words["contour-mest"].startswith("Contours of the loss (nats): MEST(EM), digits.")
+    for name in ("surface-mest", "contour-mest"):
+        flat = [axes for axes in drawn[name].axes if axes.has_data()]
+        assert {(a.get_xlabel(), a.get_ylabel()) for a in flat} == {("filter norms",) * 2}
+        assert "SGD, 80%, drawn: seed 0, pair 1, Ra 1.4, mean of 2 pairs: 1.5 ± 0.14" in words[name]
+    assert "80% SGD 12 (n = 1); 80% S2-SAM 12 (n = 1)" in words["spectrum-mest"]
     assert main(["surfaces", "--results", str(tmp_path)]) == 0
     folder = tmp_path / "smoke" / "figures"
     assert {p.name for p in folder.iterdir()} == {
         f"{name}.{suffix}" for name in drawn for suffix in ("png", "svg")
     }
     svg = (folder / "surface-mest.svg").read_text()
-    assert "Not evidence" in svg and "Ra 1.5" in svg
+    assert "Not evidence" in svg and "mean of 2 pairs: 1.5" in svg
 
     def digest():
         return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
@@ -121,8 +130,13 @@ def test_a_surface_without_ra_says_so(tmp_path):
     fill(tmp_path, "smoke")
     (config, spec) = next(iter(build("smoke").measures()))
     there = Measures(tmp_path).get(config, spec)
+    there.values["ra_each"] = [None, 2.0]
+    drawn, mean = _ra({4: there}).splitlines()
+    assert drawn == "drawn: seed 4, pair 1, Ra not finite"
+    assert mean == "mean of 1 finite of 2 pairs: 2.0"
+    assert _ra({4: there, 5: there}).endswith("mean of 2 finite of 4 pairs of 2 seeds: 2.0 ± 0")
     there.values["ra_each"] = [None, None]
-    assert _ra([there]) == "Ra is not finite"
+    assert _ra({4: there}).endswith("no pair's Ra is finite")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ from tables.figures.__main__ import main
 from tables.figures.cost import front
 from tables.figures.forest import differences
 from tables.figures.style import svg
+from tables.verdicts.part import optimizers
+from tables.verdicts.parts import CONTROL
 
 CPU, SMOKE, PAPER = profile("cpu"), profile("smoke"), profile("paper")
 PLOTS = ("cost", "curves", "densities", "diagnostics", "forest", "sparsity")
@@ -79,6 +81,23 @@ def test_the_forest_has_every_measured_cell_its_mean_and_n(tmp_path):
     assert not any(heading.startswith("R6") for heading in shown)
     alt = drawn("forest", CPU, records)["forest"].get_label()
     assert "Mean of S2-SAM minus SGD" in alt and "points over 24 cells" in alt
+
+
+def test_the_forest_counts_s2sam_alone_and_its_intervals_are_of_one_spread(tmp_path):
+    fill(tmp_path, "ablation-lrr", CPU)
+    figure = drawn("forest", CPU, fill(tmp_path, "control", CPU))["forest"]
+    (axes,) = figure.axes
+    parts = [CONTROL.deltas(CPU), differences(CPU)["R3: LRR by sparsity"]]
+    parts.append(optimizers("control", "S2-SAM", "SGD")(CPU))
+    arms = {c.runs for part in parts for d in part.values() for c in (d.treatment, d.baseline)}
+    legend = " ".join(t.get_text() for t in axes.get_legend().get_texts())
+    assert f"({2 * len(arms)} df)" in legend.replace("\n", " ")
+    alt = figure.get_label()
+    assert "Of S2-SAM: 5, " in alt and "Of SAM: 2, 2 of them above 0." in alt
+    # Cells of a seed are not independent: no interval of their mean.
+    row = [tick.get_text() for tick in axes.get_yticklabels()].index("mean Δ")
+    at = [line for line in axes.lines if set(line.get_ydata()) == {row}]
+    assert [line.get_marker() for line in at] == ["D"] and "±" not in alt
 
 
 def test_every_claims_difference_has_a_row_of_its_own():
@@ -173,6 +192,35 @@ def test_diagnostics_are_of_the_runs_that_have_them(tmp_path):
     assert list(line.get_ydata()) == [0.25, 0.125] and "Runs: SGD 1." in figure.get_label()
 
 
+def test_loss_rises_are_drawn_together_only_where_they_are_of_one_rho(tmp_path):
+    records = fill(tmp_path, "control", CPU, lambda c: c.seed == 1 and c.sparsity == 0.9)
+    runs = {
+        c.optimizer.name: c
+        for c in TABLES.build(Spec("control"), profile=CPU).runs()
+        if c.seed == 1 and c.sparsity == 0.9
+    }
+
+    def rises(rho):
+        for name, own in (("sgd", 0.1), ("s2sam", rho)):
+            body = records.get(runs[name]).body
+            for line in body["curve"]:
+                line["diagnostics"] = {"churn": 0.1, "rise_s2sam": 0.2, "rise_sam": 1.5, "rho": own}
+            records.write(runs[name], "finished", body)
+        return drawn("diagnostics", CPU, records)["diagnostics-mest"]
+
+    together = rises(0.1)
+    labels = [axes.get_ylabel().replace("\n", " ") for axes in together.axes]
+    assert labels[1:] == [
+        "loss rise along S2-SAM's (nats, ρ = 0.1)",
+        "loss rise along SAM's (nats, ρ = 0.1)",
+    ]
+    assert "the loss's rise along each at ρ = 0.1. Runs: SGD 1, S2-SAM 1." in together.get_label()
+    apart = rises(0.05)
+    assert len(apart.axes) == 1
+    why = "Loss rises are not drawn together: they are at different ρ (SGD 0.1, S2-SAM 0.05)."
+    assert why in apart.get_label() and why in apart.axes[-1].get_xlabel().replace("\n", " ")
+
+
 def test_densities_are_means_over_seeds_by_layer(tmp_path):
     records = fill(tmp_path, "control", CPU)
     assert drawn("densities", CPU, records) == {}
@@ -183,4 +231,15 @@ def test_densities_are_means_over_seeds_by_layer(tmp_path):
             records.write(config, "finished", body)
     axes = drawn("densities", CPU, records)["densities"].axes[0]
     assert list(axes.lines[0].get_ydata()) == pytest.approx([0.2, 0.5])
-    assert axes.get_title() == "MEST(EM)"
+    assert axes.get_title() == "MEST(EM) (n = 3)"
+    config = next(c for c in TABLES.build(Spec("control"), profile=CPU).runs() if c.sparsity)
+    body = records.get(config).body
+    other = next(
+        c
+        for c in TABLES.build(Spec("control"), profile=CPU).runs()
+        if c.sparsity and c.optimizer.name == "s2sam"
+    )
+    records.write(other, "finished", {**body, "layer_densities": {"a": 0.2, "b": 0.4}})
+    figure = drawn("densities", CPU, records)["densities"]
+    assert figure.axes[0].get_title() == "MEST(EM) (n: SGD 3, S2-SAM 1)"
+    assert "MEST(EM) 20.00% to 50% (n: SGD 3, S2-SAM 1)" in figure.get_label()

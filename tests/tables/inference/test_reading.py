@@ -1,5 +1,7 @@
 """From records to verdicts: looks, what is missing, what diverged, and effects' weights."""
 
+import re
+
 import numpy as np
 import pytest
 from workplaces import made_body, tiny
@@ -78,6 +80,33 @@ def test_before_three_seeds_nothing_is_decided(records):
     assert finding.verdict == UNDECIDED and finding.look is None
     assert "no look yet, 2 of 2 differences measured, 0 with 3 seeds" in finding.evidence
     assert finding.evidence.endswith("points (n = 2)")
+
+
+def test_before_the_first_look_an_effect_is_by_its_weights(records):
+    pair = {"a": delta(records, 0, 1.0, 2), "b": delta(records, 1, 3.0, 1)}
+    means = [
+        np.mean(NOISE[1, i, :n] - NOISE[0, i, :n]) + e for i, (e, n) in enumerate(((1, 2), (3, 1)))
+    ]
+    finding = judge(interaction, pair, records, last_accuracy, Rule(), "interaction")
+    assert finding.evidence.endswith(f"; {means[0] - means[1]:+.2f} points (n = 1 to 2)")
+    finding = judge(mean, pair, records, last_accuracy, Rule(), "mean Δ")
+    assert finding.evidence.endswith(f"; {np.mean(means):+.2f} points (n = 1 to 2)")
+
+
+def test_before_the_first_look_a_rise_of_a_part_is_no_number(records):
+    some = {
+        "0%": delta(records, 0, 1.0, 4),
+        "50%": delta(records, 1, 2.0, 1),
+        "90%": delta(records, 2, 3.0, 0),
+    }
+    rising = lambda d: rise(d, percent)  # noqa: E731
+    finding = judge(rising, some, records, last_accuracy, Rule(), "rise of Δ")
+    assert finding.verdict == UNDECIDED and finding.evidence == (
+        "rise of Δ: no look yet, 2 of 3 differences measured, 1 with 3 seeds; not to be computed "
+        "before all 3 are"
+    )
+    average = judge(mean, some, records, last_accuracy, Rule(), "mean Δ").evidence
+    assert re.search(r"; mean Δ of them \+1\.\d\d points \(n = 1 to 4\)$", average)
 
 
 def test_a_look_waits_for_every_difference_and_takes_the_seeds_that_all_have(records):

@@ -10,7 +10,7 @@ from tables.render import latex
 PAPER = profile("paper")
 
 
-def page(tmp_path, headers, rows, digits=2):
+def page(tmp_path, headers, rows, notes=()):
     """LaTeX of a table whose cells are numbers or words."""
     entries = [
         Row(
@@ -22,7 +22,7 @@ def page(tmp_path, headers, rows, digits=2):
         )
         for labels, cells in rows
     ]
-    table = Table("t", "Made up", headers, tuple(entries), about="nothing")
+    table = Table("t", "Made up", headers, tuple(entries), notes, about="nothing")
     return latex(table, Records(tmp_path), PAPER)
 
 
@@ -55,15 +55,39 @@ def test_what_would_be_too_small_to_read_is_turned_on_its_side(tmp_path):
 
 @pytest.mark.parametrize("columns", [3, 12])
 def test_what_is_too_long_for_a_page_goes_over_several(tmp_path, columns):
-    short, long = (page(tmp_path, *numbers(columns, n)) for n in (60, 61))
-    assert "longtable" not in environments(short)
     turned = columns > 3
+    fits = 35 if turned else 61  # rows, made smaller by the width of twelve or by a half
+    short, long = (page(tmp_path, *numbers(columns, n)) for n in (fits, fits + 1))
+    assert "longtable" not in environments(short)
     assert environments(long) == [*(["landscape"] if turned else []), "longtable"]
     assert needed(long) == {"booktabs", "longtable", *(["lscape"] if turned else [])}
     # Its head on every page, the rule below its last row only.
     assert long.count("{method}") == 2 and long.count(r"\bottomrule") == 1
     assert rf"\multicolumn{{{1 + 2 * columns}}}{{r@{{}}}}{{continued on the next page}}" in long
     assert r"\resizebox" not in long
+
+
+def share(tex):
+    """How much of a page's height a float's rows may take."""
+    return float(re.search(r"\\totalheight>([\d.]+)\\textheight", tex)[1])
+
+
+def test_rows_leave_room_for_the_notes_or_go_over_several_pages(tmp_path):
+    note = ("words " * 27,)  # two lines
+    bare, some = (page(tmp_path, *numbers(3, 40), notes=note * n) for n in (0, 5))
+    assert environments(bare)[0] == environments(some)[0] == "table"
+    assert share(bare) - share(some) == pytest.approx(5 * 2 * 0.8 / 45, abs=0.02)
+    many = page(tmp_path, *numbers(3, 40), notes=note * 12)
+    assert environments(many) == ["longtable"]
+
+
+def test_notes_stand_outside_where_no_letters_are_small_enough_for_several_pages(tmp_path):
+    few, many = (page(tmp_path, *numbers(20, n), notes=("A note.",)) for n in (4, 60))
+    assert environments(few) == ["sidewaystable", "tabular", "minipage"]
+    assert environments(many) == ["sidewaystable", "tabular"]
+    inside, outside = many.split(r"\end{sidewaystable}")
+    assert "A note." in outside and "A note." not in inside
+    assert r"Notes to Table~\ref{tab:t}" in outside
 
 
 def test_no_page_breaks_between_a_number_and_the_published_one(tmp_path):

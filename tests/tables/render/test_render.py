@@ -11,9 +11,10 @@ from paper_repro.experiment.profiles import profile
 from paper_repro.experiment.records import Records
 from paper_repro.registry import Spec
 from tables import TABLES
-from tables.base import Delta, Number, Row, Table
+from tables.base import Cell, Delta, Number, Reading, Row, Table, best_accuracy, last_accuracy
 from tables.render import csv, latex, markdown, text, write
 from tables.render.tidy import runs_csv
+from tables.report.shown import grids
 from tables.stats import Summary
 
 SMOKE, PAPER = profile("smoke"), profile("paper")
@@ -108,6 +109,7 @@ def test_the_notes_count_what_is_there_and_what_ran_from_uncommitted_code(record
 def test_the_legend_explains_only_what_is_there(records):
     whole = markdown(TABLE, records, PAPER)
     assert "\n- Δ: " in whole and "\n- mean Δ: " in whole and "\n- [paper x]: " in whole
+    assert "Δ: difference to SGD, or between what its row or column names" in whole
     plain = Table("t", "T", ("m", "a"), (Row(("x",), (cell(2),)),))
     page = markdown(plain, records, PAPER)
     assert "Δ" not in page and "[paper x]" not in page and "±" in page
@@ -206,6 +208,21 @@ def test_runs_that_went_on_elsewhere_are_said(records):
     assert "1 of them went on in another environment" in markdown(TABLE, records, PAPER)
 
 
+def test_pairs_trained_on_different_machines_are_counted(records):
+    for show in (markdown, latex):
+        assert "different machines" not in show(TABLE, records, PAPER)
+    for config, changed in zip(OURS.runs, ({"device": "another"}, {"torch": "2.0"}), strict=True):
+        body = records.get(config).body
+        said = markdown(TABLE, records, PAPER)
+        where = {**body["environment"], **changed}
+        records.write(config, "finished", {**body, "environment": where})
+        assert "2 of 2 pairs" not in said
+    for show in (markdown, latex):
+        said = "2 of 2 pairs that a "
+        assert said in show(TABLE, records, PAPER)
+        assert "were trained on different machines" in show(TABLE, records, PAPER)
+
+
 def test_runs_of_different_numbers_of_threads_are_said(records):
     assert "processor threads" not in markdown(TABLE, records, PAPER)
     for config, threads in zip((*BASE.runs, *OURS.runs), (1, 1, 1, 2), strict=True):
@@ -266,14 +283,40 @@ def test_a_number_in_another_unit_has_no_published_one_beside_it(records):
         last = record.accuracy("last")
         return None if last is None else 2 * last
 
-    other = replace(TABLE, alternatives=(("Doubled", chrf),), incomparable=(chrf,))
+    other = replace(TABLE, alternatives=(Reading("Doubled", chrf, comparable=False),))
     first, doubled = markdown(other, records, PAPER).split("## Doubled")
     assert "[paper" in first and "[paper" not in doubled.split("## Notes")[0]
     frame = pd.read_csv(io.StringIO(csv(other, records, PAPER)))
     assert frame[frame["value"] == "chrf"]["published"].isna().all()
     assert frame[frame["value"] != "chrf"]["published"].notna().any()
-    comparable = markdown(replace(other, incomparable=()), records, PAPER)
+    comparable = replace(TABLE, alternatives=(Reading("Doubled", chrf),))
+    comparable = markdown(comparable, records, PAPER)
     assert "[paper" in comparable.split("## Doubled")[1].split("## Notes")[0]
+
+
+def test_another_reading_has_headers_and_digits_of_its_own(records, tmp_path):
+    renamed = {"digits 90%": "best, digits 90%"}
+    reading = Reading("Best epoch", best_accuracy, renamed, digits=3)
+    last = Cell(OURS.runs, value=last_accuracy)  # reads the same in every reading
+    rows = (Row(("a", "b"), (BASE, last)), Row(("a", "c"), (Delta(OURS, BASE), last)))
+    table = replace(TABLE, rows=rows, alternatives=(reading,))
+    first, best = markdown(table, records, PAPER).split("## Best epoch")
+    for page, header, one, difference in (
+        (first, "digits 90%", "90.50 ± 0.71 (2) [paper 92.56]", "+1.50 ["),
+        (best, "best, digits 90%", "91.000 ± 0.707 (2) [paper 92.560]", "+1.250 ["),
+    ):
+        head, sgd, delta, *_ = rows_of(page)
+        assert (head[2], sgd[2]) == (header, one) and delta[2].startswith(difference)
+        assert sgd[3] == "92.00 ± 1.41 (2)"
+    for made in (csv, runs_csv):
+        frame = pd.read_csv(io.StringIO(made(table, records, PAPER)))
+        columns = frame.groupby("value").column.unique().map(set).to_dict()
+        assert columns["best_accuracy"] == {"best, digits 90%"}
+        assert columns["last_accuracy"] == {"digits 90%", "digits 98%"}
+    *_, grid = grids(table, records, PAPER, tmp_path)
+    assert grid.headers[2] == "best, digits 90%"
+    shown = grid.rows[0][1][0]
+    assert shown.text == "91.000 ± 0.707 (2)" and shown.runs[0].measured == "90.500"
 
 
 def test_a_mean_of_differences_of_measures_names_the_measure(tmp_path):

@@ -77,6 +77,14 @@ def test_latex_gives_published_numbers_a_line_of_their_own(records):
     assert "{+0} & {.77}" in lines[1]
 
 
+def test_latex_says_what_the_published_numbers_are_of(records):
+    said = "published: the published number, in the paper's setting. The authors' code reports"
+    assert said in latex(TABLE, records, PAPER).split(r"\begin{minipage}")[1]
+    assert "the published number" not in latex(TABLE, records, SMOKE)
+    once = dataclasses.replace(TABLE, alternatives=())  # no table of the best epoch: of no epochs
+    assert "The authors' code" not in latex(once, records, PAPER)
+
+
 def test_latex_leaves_the_numbering_to_latex(records):
     table = dataclasses.replace(TABLE, title="Table A.1. Made up, accuracy (%)")
     caption = r"\caption{Made up, accuracy (\%) (the paper's Table A.1). Profile"
@@ -133,3 +141,4 @@ def test_every_tables_latex_is_compiled_by_a_real_latex(records, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     wide = re.findall(r"Overfull \\hbox \((\d+)", done.stdout)
     assert done.returncode == 0 and all(int(points) < 10 for points in wide)
+    assert "Float too large" not in done.stdout

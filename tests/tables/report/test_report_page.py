@@ -311,9 +311,46 @@ def test_tables_sort_in_a_browser(chromium, written):
     assert set(map(float, before)) == set(up)
     accuracy.get_by_role("button").press("Enter")  # by keyboard too
     assert [float(value) for value in column()] == sorted(up, reverse=True)
+    accuracy.get_by_role("button").press(" ")
+    assert [float(value) for value in column()] == sorted(up)
     opened = table.locator("tbody details").first
     opened.locator("summary").click()
     assert opened.locator("a").first.is_visible()
+    shown.close()
+
+
+def test_gaps_stay_at_the_end_whichever_way_a_table_is_sorted(chromium, written):
+    shown = chromium.new_page()
+    shown.goto(written.as_uri())
+    table = shown.locator("#control table").first
+    button = table.locator("thead th").nth(3).get_by_role("button")
+    for direction in (1, -1):
+        button.click()
+        keys = table.locator("tbody tr").evaluate_all(
+            "rows => rows.map(r => r.cells[3].dataset.sort ?? null)"
+        )
+        numbers = [direction * float(key) for key in keys if key is not None]
+        assert keys[len(numbers) :] == [None, None]  # SGD's own rows
+        assert numbers == sorted(numbers)
+    shown.close()
+
+
+def test_what_does_not_open_on_paper_is_open_there_and_heads_have_their_words(chromium, written):
+    shown = chromium.new_page()
+    shown.goto(written.as_uri())
+    # Chromium paints no <button> in a table's head that it repeats on a page.
+    assert shown.locator("thead button").count() == 0
+    assert shown.locator("thead [role=button]").count() > 10
+
+    def opened(which):
+        return set(shown.locator(f"details{which}").evaluate_all("all => all.map(d => d.open)"))
+
+    few, runs = ":is(.found, .more)", ":not(.found, .more)"
+    assert opened(few) == opened(runs) == {False}
+    shown.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert opened(few) == {True} and opened(runs) == {False}
+    shown.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert opened(few) == {False}
     shown.close()
 
 
