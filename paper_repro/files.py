@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import glob
+import io
 import json
 import math
 import os
@@ -14,7 +15,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import torch
 
@@ -26,6 +27,7 @@ __all__ = [
     "clear_leftovers",
     "exclusive",
     "finite",
+    "lacks_memory",
     "load_tensors",
     "lock",
     "save_tensors",
@@ -58,12 +60,23 @@ def _replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     except OSError as error:
         if error.filename is None:  # as that of a write is
             error.filename = str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have a file's new name outlast a power cut, where the file system can promise that."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some refuse it; the file itself is whole by now
+            os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def clear_leftovers(folder: Path, name: str | None = None) -> None:
@@ -137,54 +150,66 @@ def finite(value: Any) -> Any:
 
 
 def save_tensors(path: Path, value: Any) -> None:
-    """``torch.save`` to ``path`` atomically; the same values make the same bytes."""
+    """``torch.save`` to ``path`` atomically; the same values make the same bytes.
+
+    They are all in memory before the first is written: what a signal's handler raises inside of a
+    write would not come out of torch, and may end the process.
+    """
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
     with _replacing(path) as temporary, temporary.open("wb") as file:
-        noting = _Noting(file)
-        try:
-            # Given a path, torch would write its name into the archive.
-            torch.save(value, cast(IO[bytes], noting))
-        except Exception as error:
-            if noting.failure is not None:  # a full disk, which torch has no word for
-                raise noting.failure from error
-            raise
-
-
-class _Noting:
-    """A file to write to that remembers why it could not."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
-        self.failure: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        try:
-            return self.file.write(data)
-        except OSError as error:
-            self.failure = error
-            raise
-
-    def flush(self) -> None:
-        self.file.flush()
+        file.write(buffer.getbuffer())
 
 
 def load_tensors(path: Path, device: torch.device | str = "cpu") -> Any:
     """What :func:`save_tensors` wrote; tensors and plain values only.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: the file is damaged, or there is too little memory for it.
+        OSError: it is not there, or cannot be read now.
     """
+    try:
+        value = _whole(path)
+        if torch.device(device).type != "cpu":
+            # Only what is sound goes to the device, whose errors say nothing of the file.
+            del value
+            value = _read(path, device)
+        return value
+    except OSError as error:
+        if error.filename is None:  # as that of a read is
+            error.filename = str(path)
+        raise
+    except Exception as error:
+        if lacks_memory(error):
+            raise UserError(f"there is too little memory to load {path}") from error
+        raise
+
+
+def _whole(path: Path) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:  # torch.load does not compare checksums
             damaged = archive.testzip()
         if damaged is not None:
             raise ValueError(f"the checksum of {damaged} is wrong")
-        return torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError:
-        raise
+        return _read(path, "cpu")
     except Exception as error:  # a damaged file raises any of a dozen kinds
+        # A damaged offset can send zipfile to before the file's beginning, which is an EINVAL.
+        astray = isinstance(error, OSError) and error.errno == errno.EINVAL
+        if (isinstance(error, OSError) and not astray) or lacks_memory(error):
+            raise
         raise UserError(
             f"{path} is damaged ({type(error).__name__}); delete it to train that run afresh"
         ) from error
+
+
+def _read(path: Path, device: torch.device | str) -> Any:
+    return torch.load(path, map_location=device, weights_only=True)
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether an error is a want of memory, for which torch has no one kind."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or "DefaultCPUAllocator" in str(error)
 
 
 def lock(file: IO[str], operation: int) -> None:
@@ -205,9 +230,25 @@ def lock(file: IO[str], operation: int) -> None:
         ) from error
 
 
+#: Files of the locks that this process has.
+_held: set[IO[str]] = set()
+
+
+def _let_go() -> None:
+    """Close, in a process just forked, its parent's locks, which would outlive the parent else."""
+    for file in _held:
+        file.close()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Work in ``folder`` alone; the lock ends with the process, however it ends.
+
+    Processes forked inside do not have it.
 
     Raises:
         Busy: another process works there.
@@ -226,13 +267,19 @@ def exclusive(folder: Path) -> Iterator[None]:
                 file.seek(0)
                 worker = file.read().strip() or "pid unknown"
                 raise Busy(f"another process ({worker}) is training in {folder}") from None
-        file.truncate(0)
-        # Where a folder is shared by a cluster, the machine is told too.
-        node = os.environ.get("SLURMD_NODENAME")
-        file.write(f"pid {os.getpid()}" + (f" on {node}" if node else ""))
-        file.flush()
-        clear_leftovers(folder)
-        yield
+        _held.add(file)
+        try:
+            file.truncate(0)
+            # Where a folder is shared by a cluster, the machine is told too.
+            node = os.environ.get("SLURMD_NODENAME")
+            file.write(f"pid {os.getpid()}" + (f" on {node}" if node else ""))
+            file.flush()
+            clear_leftovers(folder)
+            yield
+        finally:
+            if file in _held:  # or this is a forked process, and the lock its parent's
+                _held.discard(file)
+                fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def worker_in(folder: Path) -> str | None:

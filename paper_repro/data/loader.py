@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import multiprocessing
 import os
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 from paper_repro.data.streamed import StreamedDataset
 from paper_repro.errors import UserError
 
-__all__ = ["Loaded", "Loader", "decode", "usual_workers"]
+__all__ = ["Loaded", "Loader", "close_loaders", "decode", "usual_workers"]
 
 _MOST_WORKERS = 16
 
@@ -99,6 +100,14 @@ class Loader:
         self._source = _Source(data, augment)
         self._order: list[_Request] = []
         self._loader: Any = None
+        _loaders.add(self)
+
+    def close(self) -> None:
+        """End the processes; batches that are asked for afterwards start new ones."""
+        under_way = getattr(self._loader, "_iterator", None)
+        self._loader = None
+        if under_way is not None:
+            under_way._shutdown_workers()  # DataLoader itself ends them when it is collected
 
     def batches(
         self, split: str, order: Sequence[Tensor], seed: int | None = None
@@ -156,6 +165,16 @@ class Loader:
                 f"({why}); mend the copy, or do without such images by --skip-broken"
             )
         return loaded
+
+
+_loaders: weakref.WeakSet[Loader] = weakref.WeakSet()
+
+
+def close_loaders() -> None:
+    """End the worker processes of all loaders: of a run that has ended some may linger in cycles
+    of references, or in the traceback of what ended it."""
+    for loader in list(_loaders):
+        loader.close()
 
 
 class _Source(torch.utils.data.Dataset):

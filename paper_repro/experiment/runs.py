@@ -17,6 +17,7 @@ import torch
 
 from paper_repro import data as datasets
 from paper_repro.config import RunConfig
+from paper_repro.data.loader import close_loaders
 from paper_repro.engine.build import best, library
 from paper_repro.errors import UserError
 from paper_repro.experiment.history import check_data, places
@@ -29,6 +30,7 @@ from paper_repro.files import (
     clear_leftovers,
     exclusive,
     finite,
+    lacks_memory,
     load_tensors,
     save_tensors,
     write_json,
@@ -120,6 +122,7 @@ def execute(
         except Diverged as error:
             lost = {"reason": str(error), "environment": environment(torch.device(place.device))}
             return ranks.first(lambda: place.records.write(config, "diverged", lost))
+        stack.callback(close_loaders)
         return _train(config, place, parent, report)
 
 
@@ -290,6 +293,8 @@ def _resume(trainer: Trainer, state: Any, checkpoint: Path) -> None:
     try:
         trainer.load_state_dict(state)
     except Exception as error:  # of another version or another run, it can lack or hold anything
+        if lacks_memory(error):
+            raise
         first = (str(error).splitlines() or [""])[0]
         raise UserError(
             f"{checkpoint} does not fit this run ({type(error).__name__}: {first}); "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -17,6 +18,8 @@ from paper_repro.files import worker_in
 from paper_repro.registry import Registry, Spec
 
 __all__ = ["report"]
+
+_IS_RUN = re.compile("[0-9a-f]{16}")  # a fingerprint
 
 
 def report(place: Workplace, tables: Registry | None) -> tuple[str, list[str]]:
@@ -73,6 +76,8 @@ def _tables(tables: Registry, records: dict[str, Record]) -> str:
 def _under_way(place: Workplace, records: dict[str, Record]) -> str:
     lines = []
     for folder in sorted(path.parent for path in place.runs.glob("*/lock")):
+        if not _IS_RUN.fullmatch(folder.name):  # that of the jobs has a lock of another kind
+            continue
         worker = worker_in(folder)
         done = folder.name in records and records[folder.name].status != "failed"
         if worker is None and (done or not (folder / "checkpoint.pt").exists()):

@@ -63,8 +63,9 @@ class Within:
         self.t += resumed["steps"]
         self.cost = tuple(resumed["cost"])
         self._spent = resumed["seconds"]
-        self.loss_sum.copy_(resumed["loss_sum"])
-        self._task.load_sums(resumed["sums"])
+        self.loss_sum.copy_(resumed["loss_sum"])  # on each rank, over whose number it is averaged
+        if self._task.ranks.leads:  # counts are added up over ranks, and were of all of a batch
+            self._task.load_sums(resumed["sums"])
         return steps[resumed["steps"] :]
 
     def pay(self, gradients: float, forwards: float) -> None:

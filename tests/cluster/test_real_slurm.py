@@ -138,7 +138,8 @@ def job_of(place, config, sweep):
         lambda: (log.exists() and log.read_text().count("\n") >= 3) or sweep.poll() is not None, 120
     )
     assert sweep.poll() is None, sweep.communicate()[0]
-    return json.loads((place.folder(config) / "job.json").read_text())["job"]
+    notes = [json.loads(path.read_text()) for path in place.runs.glob("slurm/*_runs.json")]
+    return next(note[config.fingerprint] for note in notes if config.fingerprint in note)
 
 
 def test_jobs_that_are_stopped_and_queued_again_end_as_if_they_had_not_been(slurm, tmp_path):

@@ -1,6 +1,7 @@
 """Decoding and cropping: the same pictures whoever makes them, and as torchvision makes them."""
 
 import dataclasses
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from made_imagenet import jpeg, load, picture, write_tree
 from PIL import Image
 
-from paper_repro.data.loader import Loader, decode, usual_workers
+from paper_repro.data.loader import Loader, close_loaders, decode, usual_workers
 from paper_repro.errors import UserError
 from paper_repro.vision import torchvision, transforms
 
@@ -47,6 +48,18 @@ def test_an_epoch_that_was_left_early_does_not_disturb_the_next(data):
     alone, many = Loader(data, True, 0), Loader(data, True, 2)
     for _ in many.batches("train", order(), 1):
         break
+    same(list(alone.batches("train", order(), 2)), list(many.batches("train", order(), 2)))
+
+
+def test_processes_end_when_told_and_start_again_when_needed(data):
+    alone, many = Loader(data, True, 0), Loader(data, True, 2)
+    before = set(multiprocessing.active_children())
+    held = many.batches("train", order(), 1)  # as the traceback of an error holds it
+    next(held)
+    processes = set(multiprocessing.active_children()) - before
+    assert len(processes) == 2
+    close_loaders()
+    assert not any(process.is_alive() for process in processes)
     same(list(alone.batches("train", order(), 2)), list(many.batches("train", order(), 2)))
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from workplaces import made_body
 
 from paper_repro.data import download
 from paper_repro.errors import UserError
@@ -21,7 +23,9 @@ from paper_repro.experiment.profiles import profile
 from paper_repro.experiment.runs import Workplace, execute, record_failure
 from paper_repro.experiment.sweep import Outcome
 from paper_repro.optim import OPTIMIZERS
+from paper_repro.registry import Spec
 from paper_repro.sparse.lt import spec_reaching
+from tables import TABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = replace(
@@ -240,6 +244,8 @@ def test_records_travel_by_export_and_import(tmp_path, capsys):
     [
         ["--minutes", "0"],
         ["--minutes", "nan"],
+        ["--minutes", "inf"],
+        ["--minutes", "1e307"],
         ["--minutes", "1", "--jobs", "0"],
         [],
         ["--dry-run", "--tables", "table0"],
@@ -301,3 +307,88 @@ def test_a_campaign_of_some_tables_trains_only_theirs(tmp_path, monkeypatch):
     assert len(asked) == 12
     assert {c.method.name for c in asked} == {"dense", "mest"}
     assert {c.optimizer.name for c in asked} == {"sgd", "sam", "s2sam"}
+
+
+def campaign(tmp_path, *more):
+    from paper_repro.cli.main import main
+
+    folders = ("--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results"))
+    return main(["campaign", *folders, *more])
+
+
+def test_a_plan_needs_no_data_but_that_of_its_runs(tmp_path, capsys, monkeypatch):
+    def fetch(*arguments):
+        raise AssertionError("it fetches what no run of it wants")
+
+    monkeypatch.setattr(download, "cifar", fetch)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("PAPER_REPRO_DATA", raising=False)
+    body = made_body()
+    body["environment"] |= {"device_type": "cpu", "threads": 1}
+    other = replace(run(), dataset="cifar10")  # of the same profile
+    place(tmp_path).records.write(other, "finished", body)
+    assert campaign(tmp_path, "--dry-run", "--tables", "control") == 0
+    assert "12 runs to train." in capsys.readouterr().out
+
+
+def test_tables_that_want_no_runs_are_not_said_to_have_them_all(tmp_path, capsys):
+    assert campaign(tmp_path, "--dry-run", "--tables", "claims", "flops") == 0
+    assert capsys.readouterr().out == "smoke: these tables want no runs.\n"
+
+
+def test_a_run_whose_record_is_damaged_is_left_out_with_what_starts_from_it(
+    tmp_path, capsys, trained
+):
+    def to_train(table):
+        assert campaign(tmp_path, "--dry-run", "--tables", table) == 0
+        out, err = capsys.readouterr()
+        return int(re.search(r"(\d+) runs to train", out)[1]), err
+
+    def damage(config):
+        path = place(tmp_path).records.path(config)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{")
+
+    whole, _ = to_train("ablation-ratio")
+    wanted = list(TABLES.build(Spec("control"), profile=profile("smoke")).runs())
+    damage(wanted[0])  # dense, SGD, the first seed
+    count, said = to_train("control")
+    assert count == 11 and said.count("left out: ") == 1 and wanted[0].fingerprint in said
+    # Of chains with SGD and S2-SAM and of two seeds, those that start from it.
+    assert to_train("ablation-ratio")[0] == whole * 3 // 4
+    for config in wanted:
+        damage(config)
+    assert campaign(tmp_path, "--minutes", "1", "--tables", "control") == 0
+    assert "smoke: every other record is there." in capsys.readouterr().out
+    assert not trained
+
+
+def test_a_campaign_with_damaged_records_trains_the_others(tmp_path, capsys, monkeypatch):
+    wanted = list(TABLES.build(Spec("control"), profile=profile("smoke")).runs())
+    records = place(tmp_path).records
+    records.path(wanted[0]).parent.mkdir(parents=True)
+    records.path(wanted[0]).write_text("{")
+    swept = []
+    monkeypatch.setattr(module, "sweep", lambda todo, *_: swept.extend(todo) or Outcome())
+    assert campaign(tmp_path, "--minutes", "1", "--jobs", "1", "--tables", "control") == 0
+    assert {c.fingerprint for c in swept} == {c.fingerprint for c in wanted[1:]}
+
+
+@pytest.mark.parametrize(
+    ("jobs", "name", "cores"),
+    [(None, "paper", 8), (1, "paper", 8), (3, "paper", 6), (3, "smoke", 3), (99, "smoke", 8)],
+)
+def test_the_forecast_is_of_the_cores_that_processes_keep_busy(monkeypatch, jobs, name, cores):
+    from paper_repro.cli import campaign as command
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert command._cores(profile(name), jobs) == cores
+
+
+def test_the_forecast_is_of_the_threads_that_processes_may_have(monkeypatch):
+    from paper_repro.cli import campaign as command
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert command._cores(profile("paper"), 3) == 3

@@ -6,6 +6,7 @@ import pytest
 from workplaces import made_body, tiny, workplace
 
 from paper_repro import models
+from paper_repro.data import download
 from paper_repro.experiment.cost import RATE, Cost, gradients_per_step, relative_time
 from paper_repro.experiment.records import Record
 from paper_repro.measure.flops import layer_macs
@@ -72,3 +73,20 @@ def test_the_machines_own_speed_is_taken_from_its_records(tmp_path):
     assert Cost(place, gpu)(config) == plain
     bare = Record(config, "finished", made_body())
     assert Cost(place, [bare, *some])(config) == pytest.approx(2.0 * plain)
+    together = [record(1.5, ranks=2), record(4.0, ranks=2), record(2.0, ranks=2)]
+    assert Cost(place, together)(config) == pytest.approx(4.0 * plain)
+    odd = record(9.0, ranks="x")
+    assert Cost(place, [odd, odd, odd, *some])(config) == pytest.approx(2.0 * plain)
+
+
+def test_records_whose_data_are_elsewhere_say_nothing(tmp_path, monkeypatch):
+    def no_network(*arguments):
+        raise download.Failed("no network")
+
+    monkeypatch.setattr(download, "cifar", no_network)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    body = made_body()
+    body["environment"] |= {"device_type": "cpu", "threads": 2}
+    absent = Record(tiny(dataset="cifar10"), "finished", body)
+    place = workplace(tmp_path, data=tmp_path)
+    assert Cost(place, [absent] * 3)(tiny()) == Cost(place)(tiny())

@@ -98,6 +98,21 @@ def test_a_checkpoint_that_cannot_be_used_is_named_and_left_alone(tmp_path, how)
     assert checkpoint.read_bytes() == before and place.records.get(tiny()) is None
 
 
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
+def test_a_checkpoint_that_there_is_too_little_memory_for_is_not_blamed(
+    tmp_path, monkeypatch, error
+):
+    def fail(self, state):
+        raise error
+
+    place = workplace(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        execute(tiny(), place, stop_after(1))
+    monkeypatch.setattr(runs.Trainer, "load_state_dict", fail)
+    with pytest.raises(type(error)):
+        execute(tiny(), place)
+
+
 def announced(told):
     lines = told.read_text().splitlines() if told.exists() else []
     return [int(line.split()[1]) for line in lines]

@@ -1,20 +1,24 @@
 """What the Slurm executor submits and waits for, with commands that only pretend."""
 
+import json
 import os
 import pickle
 import re
+import signal
+import sys
 import threading
-import time
 from types import SimpleNamespace
 
 import pytest
 from workplaces import lottery, made_body, tiny, workplace
 
 from paper_repro.cli import main as cli
+from paper_repro.data.cache import locked
 from paper_repro.errors import UserError
 from paper_repro.experiment.executors import Limits, Slurm, queue
 from paper_repro.experiment.executors import slurm as module
 from paper_repro.experiment.runs import record_failure
+from paper_repro.experiment.status import report
 from paper_repro.experiment.sweep import missing, sweep
 
 pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
@@ -122,6 +126,95 @@ def test_what_slurm_refuses_is_said_in_its_words(tmp_path, pretend):
         Slurm(wait=False).train([tiny()], workplace(tmp_path))
 
 
+# No shell's script, for shells let all signals in.
+SBATCH = f"""#!{sys.executable} -SE
+import os, signal, subprocess, sys
+os.kill(os.getppid(), signal.SIGINT)
+os.kill(os.getpid(), signal.SIGINT)
+sys.exit(subprocess.run([sys.argv[0] + ".sh", *sys.argv[1:]]).returncode)
+"""
+
+
+@pytest.mark.parametrize("moment", ["sbatch", "noting"])
+def test_ctrl_c_while_jobs_are_submitted_leaves_none_unnoted(
+    tmp_path, pretend, monkeypatch, capsys, moment
+):
+    monkeypatch.setattr(module, "_ARRAY", 2)
+    place, runs = workplace(tmp_path), [tiny(seed=s) for s in range(4)]
+    script, write = (pretend / "sbatch").read_text(), module.write_json
+
+    def interrupted(path, value):
+        os.kill(os.getpid(), signal.SIGINT)
+        write(path, value)
+
+    if moment == "sbatch":  # as a terminal does, to Slurm's command too
+        (pretend / "sbatch").rename(pretend / "sbatch.sh")
+        (pretend / "sbatch").write_text(SBATCH)
+        (pretend / "sbatch").chmod(0o755)
+    else:
+        monkeypatch.setattr(module, "write_json", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Slurm(wait=False).train(runs, place)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "The jobs go on without this command; `scancel 1` ends them." in capsys.readouterr().out
+    assert sorted(queue.states()) == ["1_0", "1_1"]
+    (pretend / "sbatch").write_text(script)
+    monkeypatch.setattr(module, "write_json", write)
+    assert set(Slurm(wait=False).train(runs, place).submitted) == {c.fingerprint for c in runs}
+    assert sorted(queue.states()) == ["1_0", "1_1", "2_0", "2_1"]
+
+
+def test_what_was_submitted_before_a_refusal_is_said(tmp_path, pretend):
+    place, child = workplace(tmp_path), lottery(0.5)
+    script = (pretend / "sbatch").read_text()
+    refuse = '[ -s "$FAKE/queue" ] && { echo "sbatch: error: QOSMaxSubmit" >&2; exit 1; }\n'
+    (pretend / "sbatch").write_text(script.replace("sleep 0.2", refuse))
+    with pytest.raises(UserError) as caught:
+        Slurm().train([child.parent(), child], place)
+    assert str(caught.value) == (
+        "the jobs cannot be submitted: sbatch: error: QOSMaxSubmit; 1 run was submitted before "
+        "that as jobs 1, and the same command goes on with the rest"
+    )
+    (pretend / "sbatch").write_text(script)
+    done = Slurm(wait=False).train([child.parent(), child], place)
+    assert len(done.submitted) == 2 and sorted(queue.states()) == ["1", "2"]
+
+
+def test_the_lock_on_submitting_is_no_run_under_way(tmp_path):
+    place = workplace(tmp_path)
+    (place.runs / "slurm").mkdir(parents=True)
+    with locked(place.runs / "slurm" / "lock"):
+        assert "slurm" not in report(place, None)[0].replace(str(tmp_path), "")
+
+
+# -- what Slurm says ------------------------------------------------------------------------------
+
+
+def test_jobs_that_wait_to_be_released_are_told_from_those_that_wait_for_their_turn(pretend):
+    (pretend / "queue").write_text(
+        "1|PENDING|Priority\n2_0|PENDING|JobHeldUser\n2_1|RUNNING|None\n3|SPECIAL_EXIT|None\n"
+        "4|REQUEUE_HOLD|None\n5|PENDING|launch failed requeued held\n"
+    )
+    assert queue.states() == {
+        **{"1": "PENDING", "2_0": "held: JobHeldUser", "2_1": "RUNNING"},
+        **{"3": "held: SPECIAL_EXIT", "4": "held: REQUEUE_HOLD"},
+        "5": "held: launch failed requeued held",
+    }
+
+
+def test_the_accounts_say_in_full_how_a_job_ended(pretend):
+    (pretend / "scontrol").write_text("#!/bin/sh\nexit 1\n")
+    sacct = pretend / "sacct"  # whose columns are ten characters wide if nothing else is asked for
+    sacct.write_text(
+        '#!/bin/sh\ncase "$*" in *--parsable2*) echo OUT_OF_MEMORY;; *) echo "OUT_OF_ME+";; esac\n'
+    )
+    sacct.chmod(0o755)
+    assert queue.ended_as("12_3") == "OUT_OF_MEMORY"
+
+
 # -- waiting -------------------------------------------------------------------------------------
 
 
@@ -167,8 +260,8 @@ def test_of_anothers_array_only_the_job_that_matters_is_waited_for(tmp_path, pre
     place, child = workplace(tmp_path), lottery(0.75)
     parent = child.parent()
     (pretend / "queue").write_text("12_3|RUNNING\n12_4|PENDING\n")
-    place.folder(parent).mkdir(parents=True)
-    (place.folder(parent) / "job.json").write_text('{"job": "12_3"}')
+    (place.runs / "slurm").mkdir(parents=True)
+    (place.runs / "slurm" / "12_runs.json").write_text(json.dumps({parent.fingerprint: "12_3"}))
     Slurm(wait=False).train([parent, child], place)
     assert flags(pretend / "1.sh")["dependency"] == "afterany:12_3"
 
@@ -188,12 +281,48 @@ def test_a_sweep_waits_while_jobs_are_queued_and_slurm_restarts(tmp_path, preten
     assert done.trained == [tiny().fingerprint] and len(looks) == 5
 
 
+def waited(place, monkeypatch, answers):
+    """A sweep's wait for the job 1 while Slurm gives these answers; when each was asked for."""
+    looks = []
+
+    def states():
+        looks.append(module.time.monotonic())
+        return answers[len(looks) - 1] if len(looks) <= len(answers) else {}
+
+    monkeypatch.setattr(module.queue, "states", states)
+    return module._Watch([tiny()], place, {tiny().fingerprint: "1"}).outcome(), looks
+
+
+def test_a_job_is_absent_for_longer_than_a_file_server_keeps_its_record_back(
+    tmp_path, pretend, monkeypatch
+):
+    there = {"1": "RUNNING"}
+    done, looks = waited(workplace(tmp_path), monkeypatch, [there, {}, {}, there])
+    assert "left no record" in done.failed[tiny().fingerprint]
+    assert looks[-2] - looks[4] < 90 <= looks[-1] - looks[4]  # since it was absent for good
+
+
+def test_a_job_that_waits_to_be_released_is_told_once(tmp_path, pretend, monkeypatch, capsys):
+    held = {"1": "held: JobHeldUser"}
+    waited(workplace(tmp_path), monkeypatch, [{"1": "PENDING"}, held, held, None, held])
+    said = capsys.readouterr().err
+    assert said.count("wait to be released") == 1
+    assert "1 of the jobs wait to be released (held: JobHeldUser); `scontrol release 1`" in said
+
+
+def test_a_slurm_that_is_silent_for_long_is_told_once(tmp_path, pretend, monkeypatch, capsys):
+    there = {"1": "RUNNING"}
+    waited(workplace(tmp_path), monkeypatch, [there, *[None] * 5, there])
+    assert "not answered" not in capsys.readouterr().err
+    waited(workplace(tmp_path), monkeypatch, [there, *[None] * 100, there])
+    assert capsys.readouterr().err.count("Slurm has not answered for 5 minutes.") == 1
+
+
 def test_ctrl_c_leaves_the_jobs_and_says_how_to_end_them(tmp_path, pretend, monkeypatch, capsys):
     def stop(seconds):
         raise KeyboardInterrupt
 
-    # Its own clock alone: subprocess sleeps too.
-    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=stop, monotonic=time.monotonic))
+    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=stop, monotonic=lambda: 0.0))
     with pytest.raises(KeyboardInterrupt):
         sweep([tiny()], workplace(tmp_path), Slurm())
     assert "The jobs go on without this command; `scancel 1` ends them." in capsys.readouterr().out

@@ -7,15 +7,18 @@ import threading
 import time
 from dataclasses import replace
 
+import made_imagenet
 import pytest
 import torch
 from workplaces import lottery, outcome, tiny, until, workplace
 
+from paper_repro.data import loader
 from paper_repro.errors import UserError
+from paper_repro.experiment import runs
 from paper_repro.experiment.executors import job
 from paper_repro.experiment.executors.job import Job
 from paper_repro.experiment.runs import execute, record_failure
-from paper_repro.files import exclusive, worker_in
+from paper_repro.files import exclusive, save_tensors, worker_in
 
 pytest.importorskip("submitit", reason="the extra [slurm] is not installed")
 
@@ -85,7 +88,7 @@ def signalled(place, config, handler, **changes):
     signal.signal(signal.SIGUSR2, handler)
 
     def send():
-        until((place.folder(config) / "checkpoint.pt").exists)  # the last that an epoch writes
+        until((place.folder(config) / "log.jsonl").exists)  # and the checkpoint is being saved
         os.kill(os.getpid(), signal.SIGUSR2)
 
     thread = threading.Thread(target=send)
@@ -103,7 +106,6 @@ def test_a_requeue_that_fails_is_no_failure_of_the_run(tmp_path):
     place, config = workplace(tmp_path), tiny(epochs=10_000)
     assert "not queued again: Command" in signalled(place, config, handler)
     assert place.records.get(config) is None
-    assert (place.folder(config) / "checkpoint.pt").exists()
 
 
 def test_a_requeue_that_ends_its_own_command_has_worked(tmp_path):
@@ -123,7 +125,51 @@ def test_a_job_that_never_gets_anywhere_in_its_time_is_a_failure(tmp_path):
         raise UserError("its time limit came too often")
 
     assert signalled(place, config, handler) == "its time limit came too often"
-    assert place.records.get(config).status == "failed"
+    record = place.records.get(config)
+    assert (record.status, record.body["reason"]) == ("failed", "its time limit came too often")
+
+
+@pytest.mark.parametrize("where", ["a picture", "a file"])
+def test_a_job_that_gets_nowhere_blames_no_picture_and_no_file(tmp_path, monkeypatch, where):
+    def handler(signum, frame):
+        raise UserError("its time limit came too often")
+
+    def stop(*args, **options):  # in the middle of what takes every error for damage
+        os.kill(os.getpid(), signal.SIGUSR2)
+
+    place, config = workplace(tmp_path), tiny()
+    if where == "a picture":
+        data = made_imagenet.load(
+            made_imagenet.write_tree(tmp_path / "imagenet"), tmp_path, workers=0, skip_broken=True
+        )
+        monkeypatch.setattr(runs, "data_of", lambda config, place: data)
+        monkeypatch.setattr(loader, "decode", stop)
+        config = tiny(dataset="imagenet", batch_size=3, train_size=None)
+    else:
+        checkpoint = place.folder(config) / "checkpoint.pt"
+        checkpoint.parent.mkdir(parents=True)
+        save_tensors(checkpoint, {})
+        monkeypatch.setattr(torch, "load", stop)
+    signal.signal(signal.SIGUSR2, handler)
+    assert a_job(config, place)() == "its time limit came too often"
+    record = place.records.get(config)
+    assert (record.status, record.body["reason"]) == ("failed", "its time limit came too often")
+
+
+def test_a_job_that_is_stopped_while_it_waits_for_a_lock_has_not_failed(tmp_path, monkeypatch):
+    def handler(signum, frame):
+        raise subprocess.CalledProcessError(1, ["scontrol", "requeue", "7"])
+
+    def sleep(seconds):
+        os.kill(os.getpid(), signal.SIGUSR2)
+
+    place = workplace(tmp_path)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    monkeypatch.setattr(job.time, "sleep", sleep)
+    signal.signal(signal.SIGUSR2, handler)
+    with exclusive(place.folder(tiny())):
+        assert "not queued again: Command" in a_job(tiny(), place)()
+    assert place.records.get(tiny()) is None
 
 
 def test_a_job_is_queued_again_as_long_as_it_gets_on(tmp_path):

@@ -1,3 +1,4 @@
+import contextlib
 import functools
 import multiprocessing
 import operator
@@ -27,7 +28,7 @@ from paper_repro.experiment.executors import Local
 from paper_repro.experiment.executors import local as module
 from paper_repro.experiment.runs import execute, record_failure
 from paper_repro.experiment.sweep import missing, sweep
-from paper_repro.files import worker_in
+from paper_repro.files import exclusive, worker_in
 from paper_repro.progress import bar
 
 
@@ -170,6 +171,56 @@ def test_a_parent_is_trained_once_before_the_rounds_that_need_its_weights(tmp_pa
     # All processes are told to end before the first is waited for.
     assert Fake.ended == ["terminate"] * (len(Fake.ended) // 2) + ["stop"] * (len(Fake.ended) // 2)
     assert "stop" in Fake.ended
+
+
+def orphaned(place):
+    """A sweep whose lottery ticket's parent another process trains, and the ticket."""
+    child = lottery(0.5)
+    state = module._Sweep(missing([child], place), place, 1, bar(disable=True))
+    state.waiting.remove(child.parent())
+    state._give_up(child.parent(), "another process (pid 1) is training in it", recorded=True)
+    return state, child
+
+
+def test_a_round_whose_parent_another_process_finishes_meanwhile_is_trained(tmp_path):
+    place = workplace(tmp_path)
+    state, child = orphaned(place)
+    place.records.write(child.parent(), "finished", made_body())
+    place.weights(child.parent()).parent.mkdir(parents=True)
+    place.weights(child.parent()).touch()
+    assert state._next() == child
+    assert child.fingerprint not in state.outcome.failed and place.records.get(child) is None
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_round_whose_parent_another_process_trains_has_not_failed(tmp_path, busy):
+    place = workplace(tmp_path)
+    state, child = orphaned(place)
+    record_failure(child.parent(), place, "out of memory in an earlier sweep")
+    with exclusive(place.folder(child.parent())) if busy else contextlib.nullcontext():
+        assert state._next() is None
+    said = state.outcome.failed[child.fingerprint]
+    if busy:
+        assert "which another process trains" in said and place.records.get(child) is None
+    else:
+        assert "which failed" in said and place.records.get(child).status == "failed"
+
+
+def test_a_process_that_ctrl_c_comes_upon_as_it_starts_is_ended(monkeypatch):
+    started = []
+
+    @contextlib.contextmanager
+    def interrupted():
+        yield
+        started.extend(multiprocessing.active_children())
+        raise KeyboardInterrupt  # as one that was held
+
+    before = set(multiprocessing.active_children())
+    monkeypatch.setattr(module, "_interrupts_held", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        module._Worker(1)
+    (process,) = set(started) - before
+    assert process.exitcode == -signal.SIGKILL
 
 
 def next_worker(config, place, before):

@@ -2,11 +2,13 @@
 
 import copy
 import dataclasses
+import multiprocessing
 
 import made_imagenet
 import pytest
 import torch
 from made_imagenet import write_shards, write_tree
+from rank_runs import execute_and_save, together
 from toys import same_state, through_disk
 from workplaces import tiny, workplace
 
@@ -223,6 +225,28 @@ def test_a_resumed_epoch_loads_only_its_rest(data, monkeypatch):
     assert asked == [1]
 
 
+@pytest.mark.parametrize("how", ["ends", "fails"])
+def test_no_loading_process_outlives_its_run(data, tmp_path, monkeypatch, how):
+    before = set(multiprocessing.active_children())
+    found = []
+
+    def run_epoch(self, original=Trainer.run_epoch):
+        line = original(self)
+        found.extend(set(multiprocessing.active_children()) - before)
+        if how == "fails":
+            raise RuntimeError("a fault")
+        return line
+
+    parallel = dataclasses.replace(data, workers=1)
+    monkeypatch.setattr(runs, "data_of", lambda config, place: parallel)
+    monkeypatch.setattr(Trainer, "run_epoch", run_epoch)
+    try:
+        runs.execute(config(epochs=1), workplace(tmp_path, engine="dense"))
+    except RuntimeError:  # whose traceback holds the loader
+        assert found and not found[0].is_alive()
+    assert found and not found[0].is_alive()
+
+
 def test_diagnosed_runs_are_resumed_at_epochs(data):
     trainer = Trainer(config(), data, diagnostics=True)
     assert not trainer.pausable and Trainer(config(), data).pausable
@@ -250,3 +274,26 @@ def test_a_long_epoch_is_saved_in_its_middle(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "SAVED_EVERY", 600.0)
     runs.execute(chosen, again)
     assert place.weights(chosen).read_bytes() == again.weights(chosen).read_bytes()
+
+
+def test_two_ranks_go_on_in_the_middle_of_an_epoch_and_count_its_beginning_once(
+    tmp_path, monkeypatch
+):
+    chosen = tiny(seed=1)  # as in test_ranks.py
+    whole, cut = (workplace(tmp_path / name, engine="dense") for name in ("whole", "cut"))
+    runs.execute(chosen, whole)
+    original = runs.save_tensors
+
+    def save(path, value):
+        original(path, value)
+        if value["epoch"] == 1 and value["within"] and value["within"]["steps"] == 2:  # of 3
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "SAVED_EVERY", 0.0)
+    monkeypatch.setattr(runs, "save_tensors", save)
+    with pytest.raises(KeyboardInterrupt):
+        runs.execute(chosen, cut)
+    together(2, execute_and_save, tmp_path / "ranks", chosen, cut)
+    alone, both = (place.records.get(chosen).body["curve"][-1] for place in (whole, cut))
+    assert both["train_loss"] == pytest.approx(alone["train_loss"], rel=1e-4)
+    assert both["train_accuracy"] == pytest.approx(alone["train_accuracy"], abs=1.05)  # an image

@@ -29,6 +29,14 @@ class _Stopped(BaseException):
     """The job cannot be queued again; that is no failure of its run."""
 
 
+class _Hopeless(BaseException):
+    """The job is not queued again since its run would get nowhere.
+
+    Raised by a signal's handler, wherever the run is: no ``except Exception`` may take it for the
+    fault of a picture or a file.
+    """
+
+
 @dataclass
 class Job:
     """A run, trained by one job; submitit pickles it, calls it, and calls :meth:`checkpoint` when
@@ -57,7 +65,16 @@ class Job:
         """Why there is no record, or nothing."""
         self.started = time.monotonic()
         self.before = self._saved()
-        _tame_requeue()
+        try:
+            _tame_requeue()
+            return self._train()
+        except _Stopped as stopped:
+            return str(stopped)
+        except _Hopeless as hopeless:
+            record_failure(self.config, self.place, str(hopeless))
+            return str(hopeless)
+
+    def _train(self) -> str:
         try:
             set_threads(self.threads)
             usable_device(self.place.device)
@@ -71,17 +88,14 @@ class Job:
                 return reason
         if int(os.environ.get("SLURM_RESTART_COUNT") or 0):
             self._await_lock()
-        try:
-            return attempt(self.config, self.place, need_weights=self.need_weights)
-        except _Stopped as stopped:
-            return str(stopped)
+        return attempt(self.config, self.place, need_weights=self.need_weights)
 
     def checkpoint(self) -> Any:
         """The same job, to be queued again; submitit calls it in its signal's handler.
 
         Raises:
-            UserError: the time limit is too short for the run to get anywhere; :func:`attempt`,
-                which is what the signal interrupts, records that.
+            UserError: the time limit is too short for the run to get anywhere, which the call
+                that the signal interrupts records.
         """
         from submitit.helpers import DelayedSubmission
 
@@ -126,10 +140,8 @@ def _ancestors(config: RunConfig) -> Iterator[RunConfig]:
 
 
 def _tame_requeue() -> None:
-    """See to it that a ``scontrol requeue`` that fails is not taken for a failure of the run.
-
-    submitit's handler raises whatever goes wrong in the middle of the training.
-    """
+    """See to it that what submitit's handler raises, in the middle of the training, reaches the
+    job's call, and that a ``scontrol requeue`` that fails is not taken for a failure of the run."""
     name = "SIG" + os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2")
     number = getattr(signal, name, None)
     theirs = None if number is None else signal.getsignal(number)
@@ -139,8 +151,8 @@ def _tame_requeue() -> None:
     def handler(signum: int, frame: Any) -> None:
         try:
             theirs(signum, frame)
-        except UserError:
-            raise
+        except UserError as error:
+            raise _Hopeless(str(error)) from error
         except subprocess.CalledProcessError as error:
             if error.returncode < 0:  # the requeue worked, and ended its own command with the job
                 raise SystemExit(-1) from error

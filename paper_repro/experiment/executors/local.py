@@ -22,7 +22,8 @@ from paper_repro.config import RunConfig
 from paper_repro.errors import UserError
 from paper_repro.experiment.executors.base import Outcome
 from paper_repro.experiment.profiles import PROFILES
-from paper_repro.experiment.runs import Workplace, attempt, record_failure
+from paper_repro.experiment.runs import Workplace, attempt, done, record_failure
+from paper_repro.files import worker_in
 from paper_repro.progress import bar
 from paper_repro.train.threads import share
 
@@ -115,13 +116,21 @@ class _Sweep:
             if parent is None or parent.fingerprint not in pending | self.outcome.failed.keys():
                 return config
             if parent.fingerprint in self.outcome.failed:
+                if done(parent, self.place, need_weights=True) is not None:
+                    return config  # another process had the parent, and has finished it since
                 self.waiting.remove(config)
                 pending.discard(config.fingerprint)
-                record = self.place.records.get(parent)
-                reason = f"it starts from {parent}, which failed"
-                # Without a record the parent is another process's: nothing has failed yet.
-                self._give_up(config, reason, recorded=record is None)
+                self._orphan(config, parent)
         return None
+
+    def _orphan(self, config: RunConfig, parent: RunConfig) -> None:
+        """Give up a run whose parent is not there."""
+        busy = worker_in(self.place.folder(parent)) is not None
+        what = "another process trains" if busy else "failed"
+        # A parent that is another process's has not failed, whatever an older record says of it;
+        # nor has one without a record.
+        recorded = busy or self.place.records.get(parent) is None
+        self._give_up(config, f"it starts from {parent}, which {what}", recorded)
 
     def _hear(self, worker: _Worker) -> None:
         """Take in a message of a process, or its death."""
@@ -194,9 +203,15 @@ class _Worker:
         self.process = context.Process(target=_serve, args=(theirs, threads))
         self.config: RunConfig | None = None
         self.ready = False
-        with _interrupts_held():
-            self.process.start()
-        theirs.close()
+        try:
+            with _interrupts_held():
+                self.process.start()
+            theirs.close()
+        except BaseException:  # Ctrl-C that was held: nobody else knows of the process yet
+            if self.process.pid is not None:
+                self.process.kill()
+                self.process.join()
+            raise
 
     def give(self, config: RunConfig, place: Workplace, need_weights: bool) -> None:
         """Let the process train a run."""

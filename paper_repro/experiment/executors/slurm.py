@@ -7,12 +7,15 @@ import importlib.util
 import json
 import shlex
 import shutil
+import signal
 import sys
 import sysconfig
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -32,7 +35,8 @@ from paper_repro.progress import bar
 __all__ = ["Slurm"]
 
 _ARRAY = 1000  # jobs of one array; Slurm's own default limit is 1001
-_ABSENT = 3  # looks without a word of a job or its result, after which it is taken to have ended
+_ABSENT = 90.0  # seconds without a word of a job; NFS may keep back for 60 what it wrote at its end
+_SILENT = 300.0  # seconds without an answer of Slurm's, after which that is said
 _FOR_EVER = 10**6  # time limits that a job may reach; Job itself judges whether it gets anywhere
 
 
@@ -73,8 +77,14 @@ class Slurm:
         with locked(folder / "lock"):  # so that two sweeps at once submit nothing twice
             jobs = self._under_way(todo, place)
             found = len(jobs)
-            self._submit(todo, place, jobs)
-        new = sorted({job.split("_")[0] for job in list(jobs.values())[found:]}, key=int)
+            try:
+                self._submit(todo, place, jobs)
+            except UserError as error:
+                raise _with_submitted(error, list(jobs.values())[found:]) from error
+            except KeyboardInterrupt:
+                _say_they_go_on(jobs.values())
+                raise
+        new = _arrays(list(jobs.values())[found:])
         if found:
             tqdm.write(
                 f"{found} of {len(jobs)} runs have jobs already, which are left to train them."
@@ -87,8 +97,7 @@ class Slurm:
         try:
             return _Watch(todo, place, jobs).outcome()
         except KeyboardInterrupt:
-            ids = " ".join(sorted({job.split("_")[0] for job in jobs.values()}, key=int))
-            tqdm.write(f"The jobs go on without this command; `scancel {ids}` ends them.")
+            _say_they_go_on(jobs.values())
             raise
 
     def _under_way(self, todo: Iterable[RunConfig], place: Workplace) -> dict[str, str]:
@@ -96,8 +105,11 @@ class Slurm:
         there = queue.states()
         if there is None:
             raise UserError("Slurm does not answer: squeue fails; is its controller up?")
-        jobs = ((c.fingerprint, _noted(place.folder(c))) for c in todo)
-        return {name: job for name, job in jobs if job in there}
+        noted: dict[str, str] = {}
+        for array in _arrays(there):
+            noted.update(_noted(_note(place, array)))
+        names = (c.fingerprint for c in todo)
+        return {name: noted[name] for name in names if noted.get(name) in there}
 
     def _submit(self, todo: Sequence[RunConfig], place: Workplace, jobs: dict[str, str]) -> None:
         """Submit what has no job yet, parents before their children; adds to ``jobs``."""
@@ -118,11 +130,14 @@ class Slurm:
                     for p in parents
                     if p is not None and p.fingerprint in jobs
                 }
-                ids = self._array([self._job(c, place, needed) for c in part], place, after)
-                for config, job in zip(part, ids, strict=True):
-                    jobs[config.fingerprint] = job
-                    write_json(place.folder(config) / "job.json", {"job": job})
-                before = {ids[0].split("_")[0]}  # or more than `jobs` would be at work at once
+                made = [self._job(c, place, needed) for c in part]
+                with _undivided():  # jobs that are not noted would be submitted again
+                    ids = self._array(made, place, after)
+                    new = dict(zip((c.fingerprint for c in part), ids, strict=True))
+                    jobs.update(new)
+                    (array,) = _arrays(ids)
+                    write_json(_note(place, array), new)
+                before = {array}  # or more than `jobs` would be at work at once
 
     def _job(self, config: RunConfig, place: Workplace, needed: set[str]) -> Job:
         return Job(
@@ -179,7 +194,9 @@ class _Watch:
         self.place, self.jobs = place, jobs
         self.open = {c.fingerprint: c for c in todo}
         self.needed = {parent.fingerprint for c in todo if (parent := c.parent()) is not None}
-        self.absent = dict.fromkeys(self.open, 0)
+        self.absent: dict[str, float] = {}  # since when
+        self.held: set[str] = set()
+        self.heard: float | None = time.monotonic()  # None once Slurm's silence has been told
         self.result = Outcome()
 
     def outcome(self) -> Outcome:
@@ -187,9 +204,13 @@ class _Watch:
         with bar(total=len(self.open), unit="run", desc="jobs") as shown:
             while True:
                 there = queue.states()
+                self._listen(there is not None)
                 if there is not None:
+                    self._tell_held(there)
                     for name in list(self.open):
-                        if self.jobs[name] not in there and self._ended(name):
+                        if self.jobs[name] in there:
+                            self.absent.pop(name, None)
+                        elif self._ended(name):
                             shown.update()
                     running = sum(there.get(self.jobs[n]) == "RUNNING" for n in self.open)
                     shown.set_postfix_str(f"{running} running", refresh=False)
@@ -198,6 +219,30 @@ class _Watch:
                 # Short sweeps are looked at often, long ones seldom.
                 time.sleep(min(30.0, 1 + 0.05 * (time.monotonic() - began)))
 
+    def _listen(self, answered: bool) -> None:
+        """Say once if Slurm is silent for long."""
+        now = time.monotonic()
+        if answered:
+            self.heard = now
+        elif self.heard is not None and now - self.heard >= _SILENT:
+            self.heard = None
+            tqdm.write(f"Slurm has not answered for {_SILENT / 60:g} minutes.", file=sys.stderr)
+
+    def _tell_held(self, there: Mapping[str, str]) -> None:
+        """Say once of each job that it waits for somebody to release it."""
+        held: dict[str, list[str]] = {}
+        for job in (self.jobs[name] for name in self.open):
+            state = there.get(job, "")
+            if state.startswith("held") and job not in self.held:
+                held.setdefault(state, []).append(job)
+        for state, jobs in held.items():
+            self.held.update(jobs)
+            tqdm.write(
+                f"{len(jobs)} of the jobs wait to be released ({state}); "
+                f"`scontrol release {' '.join(_arrays(jobs))}` does that",
+                file=sys.stderr,
+            )
+
     def _ended(self, name: str) -> bool:
         """Whether it is known what became of a run whose job is no longer in the queue."""
         config, job = self.open[name], self.jobs[name]
@@ -205,8 +250,9 @@ class _Watch:
             self.result.trained.append(name)
         else:
             reason = self._reason(job)
-            self.absent[name] += 1  # what it wrote on another machine may take a while to be seen
-            if not reason and self.absent[name] < _ABSENT:
+            now = time.monotonic()
+            # What it wrote on another machine may take a while to be seen.
+            if not reason and now - self.absent.setdefault(name, now) < _ABSENT:
                 return False
             log = f"see {self.place.runs / 'slurm' / job}_0_log.err"
             reason = reason or f"its job {job} left no record ({queue.ended_as(job)}); {log}"
@@ -229,13 +275,58 @@ class _Watch:
         return str(said) if status == "success" else str(said).strip().splitlines()[-1]
 
 
-def _noted(folder: Path) -> str | None:
-    """The job that was last submitted for the run of a folder."""
+@contextlib.contextmanager
+def _undivided() -> Iterator[None]:
+    """Ctrl-C comes at the block's end, to this process and those that it starts."""
+    came: list[Any] = []
+    ours = threading.current_thread() is threading.main_thread()
+    # A terminal's Ctrl-C goes to Slurm's commands too, which inherit the mask, and here it may
+    # come by way of another thread, which the mask is not of.
+    before = signal.signal(signal.SIGINT, lambda *about: came.append(about)) if ours else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        job = json.loads((folder / "job.json").read_text())["job"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return job if isinstance(job, str) else None
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if ours:
+            signal.signal(signal.SIGINT, before)
+        if came and callable(before):
+            before(*came[0])
+
+
+def _arrays(jobs: Iterable[str]) -> list[str]:
+    """The ids of the arrays that jobs are of, without those of their members."""
+    return sorted({job.split("_")[0] for job in jobs}, key=int)
+
+
+def _with_submitted(error: UserError, new: Sequence[str]) -> UserError:
+    """An error that says of its sweep what was submitted before it."""
+    if not new:
+        return error
+    what = "1 run was" if len(new) == 1 else f"{len(new)} runs were"
+    return UserError(
+        f"{error}; {what} submitted before that as jobs {', '.join(_arrays(new))}, and the same "
+        "command goes on with the rest"
+    )
+
+
+def _say_they_go_on(jobs: Iterable[str]) -> None:
+    if ids := " ".join(_arrays(jobs)):
+        tqdm.write(f"The jobs go on without this command; `scancel {ids}` ends them.")
+
+
+def _note(place: Workplace, array: str) -> Path:
+    """The file that says which run each job of an array trains."""
+    return place.runs / "slurm" / f"{array}_runs.json"
+
+
+def _noted(path: Path) -> dict[str, str]:
+    """The jobs of an array by the runs' fingerprints; none where the array is not from here."""
+    try:
+        noted = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return noted if isinstance(noted, dict) else {}
 
 
 def _depth(config: RunConfig, wanted: set[str]) -> int:
