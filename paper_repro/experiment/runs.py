@@ -38,7 +38,7 @@ from paper_repro.files import (
 )
 from paper_repro.train import Diverged, Trainer
 from paper_repro.train.random_state import taken_on
-from paper_repro.train.ranks import current
+from paper_repro.train.ranks import Ranks, current
 
 __all__ = ["Workplace", "attempt", "data_of", "done", "execute", "prepare", "record_failure"]
 
@@ -193,12 +193,12 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
         gc.collect()  # what an earlier run left in reference cycles is none of this one's memory
         torch.cuda.reset_peak_memory_stats(device)
     checkpoint = folder / "checkpoint.pt"
-    # Tensors that go from rank to rank do so by way of the host.
-    target = place.device if ranks.alone else "cpu"
-    state = ranks.first(lambda: load_tensors(checkpoint, target) if checkpoint.exists() else None)
+    # Onto the host: tensors go from rank to rank by way of it, and the sparse engine is there.
+    state = ranks.first(lambda: load_tensors(checkpoint, "cpu") if checkpoint.exists() else None)
     found = state if isinstance(state, dict) else {}
     digest = data.digest()
     check_data(found, digest, str(folder))
+    ranks.check_alike({"options": config.fingerprint, f"copy of {config.dataset}": digest})
     # A run goes on as it began, whatever is asked for now: replayed, compiled and plain steps
     # differ in rounding. On another kind of device it ends otherwise in any case.
     began = found if taken_on(found) == device.type else {}
@@ -209,7 +209,7 @@ def _train(config: RunConfig, place: Workplace, parent: Any, progress: Progress)
         compile=bool(began.get("compiled", place.compile)),
         diagnostics=place.diagnostics,
         graph=bool(began.get("graphed", place.graph)),
-        engine=_engine(began.get("engine", "dense")) if began else place.engine,
+        engine=_engine(began.get("engine", "dense"), ranks) if began else place.engine,
         ranks=ranks,
     )
     where = {
@@ -276,11 +276,13 @@ def _now_and_then(save: Callable[[], None]) -> Callable[[], None]:
     return pause
 
 
-def _engine(began: str) -> str:
-    """The engine that a run began with, or what there is where that cannot be compiled.
+def _engine(began: str, ranks: Ranks) -> str:
+    """The engine that a run began with, or what there is where that cannot train it.
 
-    Checkpoints of one are read by the other.
+    Checkpoints of one are read by the other; several ranks train by PyTorch.
     """
+    if not ranks.alone:
+        return "dense"
     if began in ("sparse", "sparse-bf16"):
         try:
             library()

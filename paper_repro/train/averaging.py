@@ -80,4 +80,6 @@ class Average:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from :meth:`state_dict`."""
-        self.count, self.sums = int(state["count"]), dict(state["sums"])
+        device = next(self.model.parameters()).device  # a checkpoint's tensors may be on the host
+        self.count = int(state["count"])
+        self.sums = {name: total.to(device) for name, total in state["sums"].items()}

@@ -110,6 +110,18 @@ class Ranks:
         result: T = told[0]
         return result
 
+    def check_alike(self, given: Mapping[str, str]) -> None:
+        """Compare what each rank was given, by what it is called in an error message.
+
+        Raises:
+            UserError: on every rank, naming one that was given something else than rank 0.
+        """
+        everywhere = self.gathered(dict(given))
+        for rank, theirs in enumerate(everywhere):
+            for name, value in theirs.items():
+                if value != everywhere[0].get(name):
+                    raise UserError(f"rank {rank} has other {name} than rank 0")
+
     def check(self, tensors: Mapping[str, Tensor], when: str) -> None:
         """Compare tensors bit for bit over all ranks, by checksums.
 

@@ -6,6 +6,7 @@ import socket
 import torch
 from workplaces import PROCESSES
 
+from paper_repro.errors import UserError
 from paper_repro.experiment.runs import execute
 from paper_repro.train import Trainer
 from paper_repro.train.ranks import failure_elsewhere, joined
@@ -13,6 +14,7 @@ from paper_repro.train.ranks import failure_elsewhere, joined
 __all__ = [
     "broken_off",
     "execute_and_save",
+    "execute_in",
     "refusals",
     "together",
     "train_and_save",
@@ -139,3 +141,11 @@ def refusals(ranks, folder, cases):
 
 def _raise(error):
     raise error
+
+
+def execute_in(ranks, folder, configs, places):
+    """What executing its own of some runs says on this rank."""
+    try:
+        return execute(configs[ranks.rank], places[ranks.rank]).status
+    except UserError as error:
+        return str(error)

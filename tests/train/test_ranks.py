@@ -10,7 +10,15 @@ import made_imagenet
 import pytest
 import torch
 from made_imagenet import write_tree
-from rank_runs import broken_off, execute_and_save, refusals, together, train_and_save, train_apart
+from rank_runs import (
+    broken_off,
+    execute_and_save,
+    execute_in,
+    refusals,
+    together,
+    train_and_save,
+    train_apart,
+)
 from torch import nn
 from toys import same_state
 from workplaces import outcome, tiny, untimed, workplace
@@ -145,6 +153,36 @@ def test_what_several_ranks_cannot_train_is_refused_on_each(digits, tmp_path):
     assert zero[5] == one[5] == ""
     assert zero[6:] == ["ValueError", "Odd", {"rank": 0}]
     assert one[6:] == ["UserError", "UserError", {"rank": 0}]  # what no pickle need carry
+
+
+def test_ranks_with_other_options_say_so(tmp_path):
+    runs, places = [config(seed=1), config(seed=2)], [workplace(tmp_path / "one")] * 2
+    said = together(2, execute_in, tmp_path / "ranks", runs, places)
+    assert said == ["rank 1 has other options than rank 0"] * 2
+    with pytest.raises(UserError, match="rank 1 has other copy of cifar10 than rank 0"):
+        Apart({"copy of cifar10": "ab"}).check_alike({"copy of cifar10": "cd"})
+
+
+class Apart(Ranks):
+    """Rank 0, beside one that was given something else."""
+
+    def __init__(self, other):
+        super().__init__(world=2)
+        object.__setattr__(self, "other", other)
+
+    def gathered(self, value):
+        return [value, self.other]
+
+
+def test_what_the_sparse_engine_began_several_ranks_go_on_with(tmp_path):
+    place = workplace(tmp_path / "place", engine="sparse")
+    stopped = together(1, execute_and_save, tmp_path / "alone", config(), place, 1)
+    assert stopped == [[0, 1]]
+    (zero, one) = together(2, execute_and_save, tmp_path / "ranks", config(), place)
+    assert zero == one and zero[0] == [1, 2] and zero[2] == 2
+    body = place.records.get(config()).body
+    assert body["environment"]["engine"] == "dense"
+    assert body["earlier"][0]["engine"] == "sparse"
 
 
 @pytest.mark.parametrize(

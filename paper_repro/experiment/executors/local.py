@@ -29,6 +29,7 @@ from paper_repro.train.threads import share
 
 __all__ = ["Local"]
 
+_LOOK = 3600.0  # seconds; the longest wait, since the system's own has a limit
 _STILLBORN = 3  # processes that end before they are ready, after which the sweep gives up
 
 
@@ -87,7 +88,7 @@ class _Sweep:
                 busy = {w.connection: w for w in self.workers if w.config is not None}
                 if not busy:
                     return self.outcome
-                for connection in wait(list(busy), left):
+                for connection in wait(list(busy), None if left is None else min(left, _LOOK)):
                     self._hear(busy[connection])  # type: ignore[index]
         finally:
             for worker in self.workers:  # all at once: leaving a GPU takes each of them a while
