@@ -2,7 +2,7 @@
 #
 # Variables:
 #   PROFILE=smoke|cpu|paper   size of the experiments (default smoke; of what only shows records, cpu)
-#   JOBS=N                    training processes at once (default: the number of cores)
+#   JOBS=N                    processes at once (default: one a core; one training on a GPU)
 #   DEVICE=auto|cpu|cuda      where to train
 #   ARGS="..."                further arguments of `paper_repro sweep`, e.g. ARGS="--methods mest"
 #   PAPER_REPRO_DATA=folder   where the data sets are (environment)
@@ -15,6 +15,8 @@ DEVICE ?= auto
 ARGS ?=
 # Of what shows records and trains nothing: smoke's are no evidence.
 SHOWN := $(if $(filter file,$(origin PROFILE)),cpu,$(PROFILE))
+# Only where it was asked for: sweep knows best how many suit the device.
+PROCESSES := $(if $(filter-out file undefined,$(origin JOBS)),--jobs $(JOBS))
 
 ifeq ($(strip $(VENV)),)
 RUN := $(PYTHON)
@@ -51,7 +53,7 @@ $(VENV)/.ready: requirements.lock
 # A table is trained (what is missing of it) and then rendered, also if some of its runs failed.
 define sweep
 @echo "== $(1), profile $(PROFILE): training what is missing, then rendering"
-@$(RUN) -m paper_repro sweep $(1) --profile $(PROFILE) --jobs $(JOBS) --device $(DEVICE) $(ARGS); \
+@$(RUN) -m paper_repro sweep $(1) --profile $(PROFILE) $(PROCESSES) --device $(DEVICE) $(ARGS); \
   status=$$?; [ $$status -le 1 ] || exit $$status; \
   $(RUN) -m paper_repro table $(1) --profile $(PROFILE) && exit $$status
 endef
@@ -59,7 +61,7 @@ endef
 # The same with a measurement of what was trained in between, and a further command at the end.
 define measured
 @echo "== $(1), profile $(PROFILE): training what is missing, measuring it, then rendering"
-@$(RUN) -m paper_repro sweep $(1) --profile $(PROFILE) --jobs $(JOBS) --device $(DEVICE) $(ARGS); \
+@$(RUN) -m paper_repro sweep $(1) --profile $(PROFILE) $(PROCESSES) --device $(DEVICE) $(ARGS); \
   status=$$?; [ $$status -le 1 ] || exit $$status; \
   $(RUN) -m paper_repro measure --table $(1) --profile $(PROFILE) --device $(DEVICE) || status=$$?; \
   [ $$status -le 1 ] || exit $$status; \

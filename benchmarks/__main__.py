@@ -19,6 +19,7 @@ from benchmarks.setup import images
 from benchmarks.timing import Spread
 from paper_repro.errors import UserError
 from paper_repro.experiment.provenance import environment
+from paper_repro.experiment.workplace import check_writable, usable_device
 from paper_repro.files import check_target, write_json
 from paper_repro.train.threads import set_threads
 
@@ -32,7 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a table of each part and write all of it as JSON; returns the exit status."""
     options = _options(arguments)
     try:
+        options.device = usable_device(options.device)
+        if options.out is None:
+            kind = torch.device(options.device).type
+            options.out = Path(__file__).parent / f"results-{kind}.json"
         check_target(options.out, _is_result, "a benchmark's result", options.force)
+        check_writable(options.out.parent)
         if options.threads is not None:
             set_threads(options.threads)
         results = measure(options)
@@ -166,8 +172,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
                 f"only a whole run ({', '.join(DEFAULT)}, as they stand) replaces the committed "
                 "results; name another file with --out"
             )
-        kind = torch.device(options.device).type
-        options.out = Path(__file__).parent / f"results-{kind}.json"
     return options
 
 

@@ -120,7 +120,12 @@ def parser() -> argparse.ArgumentParser:
     length.add_argument(
         "--multiplier", type=float, default=1.0, help="of the epochs, as in RigL 5x or MEST 1.7x"
     )
-    run.add_argument("--model", metavar="NAME", help=f"one of {', '.join(MODELS)}")
+    run.add_argument(
+        "--model",
+        metavar="NAME",
+        help=f"instead of the data set's, one of {', '.join(MODELS)}; one of the paper's at the "
+        "profile's size",
+    )
     run.add_argument(
         "--precision", metavar="NAME", help=f"of the arithmetic, one of {', '.join(PRECISIONS)}"
     )

@@ -9,26 +9,33 @@ import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from paper_repro.config import RunConfig
 from paper_repro.errors import UserError
 from paper_repro.experiment.archive import export_records, import_records
 from paper_repro.experiment.campaign import Campaign, unusable_data
 from paper_repro.experiment.cost import Cost
 from paper_repro.experiment.mps import multi_process_service
 from paper_repro.experiment.plan import Plan, Question, plan
-from paper_repro.experiment.profiles import Profile, profile
-from paper_repro.experiment.records import Records
+from paper_repro.experiment.profiles import PROFILES, Profile, profile
+from paper_repro.experiment.records import Record, Records
 from paper_repro.experiment.runs import Workplace
 from paper_repro.registry import Registry, Spec
+from paper_repro.train.threads import share
 
 __all__ = ["add_commands", "listing", "outlook", "path", "run_campaign", "run_export", "run_import"]
 
 #: What is undecided at a profile, given the records; of some tables, or of all (None).
 Asks = Callable[[Profile, Records, Collection[str] | None], list[Question]]
 
+#: The runs of each table.
+Wanted = dict[str, list[RunConfig]]
+
 _SHOWN = 20  # runs of a plan
+_LONGEST = 1e6  # minutes, about two years: far less than what clocks and timeouts can hold
 
 
 def add_commands(
@@ -113,18 +120,24 @@ def run_campaign(
     if options.minutes is None and not options.dry_run:
         raise UserError("a campaign needs --minutes, or --dry-run to see its plan")
     minutes = math.inf if options.minutes is None else options.minutes
-    if options.minutes is not None and not (math.isfinite(minutes) and minutes > 0):
-        raise UserError(f"minutes must be a number above 0, not {minutes}")
+    if options.minutes is not None and not 0 < minutes <= _LONGEST:
+        raise UserError(f"minutes must be a number above 0, at most {_LONGEST:.0f}, not {minutes}")
     if options.mps and place.device == "cpu":
         raise UserError("MPS shares an NVIDIA GPU; this campaign trains on the CPU")
-    order, asked = _plan(options, place, size, tables, questions)
+    wanted = _wanted(options, size, tables)
+    if not any(wanted.values()):
+        print(f"{size.name}: these tables want no runs.")
+        return 0
+    usable, sound = _usable(wanted, place)
+    order, asked = _plan(options, place, size, usable, sound, questions)
     if not order.steps:
-        print(f"{size.name}: every record is there.")
+        rest = "" if usable == wanted else "other "
+        print(f"{size.name}: every {rest}record is there.")
         return 0
     length = "" if minutes == math.inf else f", {minutes:g} minutes"
     print(f"{size.name}: {len(order.steps)} runs to train{length}.")
     # On a GPU hours are not known, only their proportions.
-    hours = minutes / 60 * (os.cpu_count() or 1) if place.device == "cpu" else math.inf
+    hours = minutes / 60 * _cores(size, options.jobs) if place.device == "cpu" else math.inf
     for line in outlook(order, asked, hours):
         print(line)
     sys.stdout.flush()
@@ -138,35 +151,86 @@ def run_campaign(
         return _train(options, campaign, 60 * minutes)
 
 
+def _cores(size: Profile, jobs: int | None) -> int:
+    """Cores that a campaign keeps busy: all, where the number of its processes is measured."""
+    cores = os.cpu_count() or 1
+    if jobs is None:
+        return cores
+    return min(cores, jobs * min(share(jobs), size.threads or cores))
+
+
+def _wanted(options: argparse.Namespace, size: Profile, tables: Registry) -> Wanted:
+    """The runs that the tables asked for want, or all tables."""
+    names = list(dict.fromkeys(options.tables or tables))
+    return {name: list(tables.build(Spec(name), profile=size).runs()) for name in names}
+
+
+@dataclass(frozen=True)
+class _Sound(Records):
+    """The records that can be read; those that cannot are as if they were not there.
+
+    Attributes:
+        folder: where they are.
+        found: those there were.
+        bad: the files that are no record.
+    """
+
+    folder: Path
+    found: tuple[Record, ...]
+    bad: frozenset[Path]
+
+    def get(self, config: RunConfig) -> Record | None:
+        return None if self.path(config) in self.bad else super().get(config)
+
+    def spoils(self, config: RunConfig | None) -> bool:
+        """Whether the record of a run, or of one that it starts from, is there and damaged."""
+        while config is not None and self.path(config) not in self.bad:
+            config = config.parent()
+        return config is not None
+
+
+def _usable(wanted: Wanted, place: Workplace) -> tuple[Wanted, _Sound]:
+    """What of the wanted runs can be trained here, and the records; what is left out is said."""
+    problems = unusable_data((c for runs in wanted.values() for c in runs), place)
+    for sentence in problems.values():
+        print(f"left out: {sentence}")
+    usable = {name: [c for c in runs if c.dataset not in problems] for name, runs in wanted.items()}
+    if not any(usable.values()):
+        raise UserError(next(iter(problems.values())))
+    found, sentences = place.records.sound()
+    for sentence in sentences:
+        print(f"left out: {sentence}", file=sys.stderr)
+    readable = {place.records.path(record.config) for record in found}
+    bad = frozenset(place.records.paths()) - readable if sentences else frozenset()
+    sound = _Sound(place.results, tuple(found), bad)
+    if bad:
+        usable = {name: [c for c in r if not sound.spoils(c)] for name, r in usable.items()}
+    return usable, sound
+
+
 def _plan(
     options: argparse.Namespace,
     place: Workplace,
     size: Profile,
-    tables: Registry,
+    usable: Wanted,
+    sound: _Sound,
     questions: Asks,
 ) -> tuple[Plan, list[Question]]:
     """The plan of what can be trained here, and the questions that it is to decide."""
-    names = list(dict.fromkeys(options.tables or tables))
-    wanted = {name: list(tables.build(Spec(name), profile=size).runs()) for name in names}
-    every = [config for runs in wanted.values() for config in runs]
-    problems = unusable_data(every, place)
-    for sentence in problems.values():
-        print(f"left out: {sentence}")
-    usable = {name: [c for c in runs if c.dataset not in problems] for name, runs in wanted.items()}
-    if problems and not any(usable.values()):
-        raise UserError(next(iter(problems.values())))
-    asked = [
-        q
-        for q in questions(size, place.records, options.tables or None)
-        if not any(c.dataset in problems for seed in q.seeds for c in seed)
-    ]
-    records = place.records
-    profiles = {config.profile for config in every}
-    sound, bad = records.sound()
-    for sentence in bad:
-        print(f"left out: {sentence}", file=sys.stderr)
-    there = (record for record in sound if record.config.profile in profiles)
-    return plan(asked, usable, size, records.done, Cost(place, there)), asked
+    every = [config for runs in usable.values() for config in runs]
+    datasets, profiles = {c.dataset for c in every}, {c.profile for c in every}
+    asked = []
+    for q in questions(size, sound, options.tables or None):
+        if all(c.dataset in datasets for seed in q.seeds for c in seed):
+            whole = tuple(seed for seed in q.seeds if not any(sound.spoils(c) for c in seed))
+            asked.append(replace(q, seeds=whole))
+    # Others could want data that are not here, which would be fetched.
+    timed = (
+        record
+        for record in sound.found
+        if record.config.profile in profiles and record.config.dataset in datasets
+    )
+    return plan(asked, usable, size, sound.done, Cost(place, timed)), asked
 
 
 def outlook(order: Plan, asked: Sequence[Question], hours: float) -> list[str]:
@@ -230,7 +294,9 @@ def _train(options: argparse.Namespace, campaign: Campaign, seconds: float) -> i
 
 def run_export(options: argparse.Namespace, place: Workplace) -> int:
     """Exit status 0."""
-    count, taken = export_records(place.records, options.archive, options.profile, options.force)
+    size = PROFILES.get(options.profile)
+    folder = options.profile if size is None else size.runs_as or size.name
+    count, taken = export_records(place.records, options.archive, folder, options.force)
     beside = f" and {taken} measures" if taken else ""
     print(f"{count} records{beside} written to {options.archive}")
     return 0

@@ -21,6 +21,7 @@ from paper_repro.errors import UserError
 from paper_repro.experiment.profiles import Profile, profile
 from paper_repro.experiment.status import report
 from paper_repro.experiment.sweep import missing, sweep
+from paper_repro.experiment.workplace import Workplace
 from paper_repro.optim import OPTIMIZERS
 from paper_repro.progress import mend_output
 from paper_repro.registry import Registry, Spec
@@ -71,6 +72,7 @@ def _sweep(options: argparse.Namespace) -> int:
     for registry, names in ((METHODS, options.methods), (OPTIMIZERS, options.optimizers)):
         for name in names:
             registry[name]
+    _check_selection(table, options)
     place = place_of(options, elsewhere=options.executor != "local")
     wanted = sorted((c for c in table.runs() if _selected(c, options)), key=size.rank)
     executor = executor_of(options, place.device)
@@ -101,10 +103,25 @@ def _show_table(options: argparse.Namespace) -> int:
     size, table, place = profile(options.profile), _table(options), place_of(options)
     if not place.results.is_dir():
         raise UserError(f"there is no folder of records {place.results}")
+    if options.seeds:
+        return _show_chosen(options, table, place)
     folder = place.results / size.name / "tables"
     paths = render.write(table, place.records, size, folder)
     print(paths[0].read_text(encoding="utf-8"))
     print("written: " + ", ".join(str(path) for path in paths))
+    return 0
+
+
+def _show_chosen(options: argparse.Namespace, table: Table, place: Workplace) -> int:
+    """A table of chosen seeds, which must not take the place of the profile's own."""
+    from tables import render
+    from tables.base import Words
+
+    words = any(isinstance(entry, Words) for row in table.rows for entry in row.entries)
+    if not words and not any(table.runs()):
+        raise UserError(f"{options.table} has no runs whose seeds --seeds could choose")
+    print(render.markdown(table, place.records, _with_seeds(options)))
+    print("not written: of chosen seeds")
     return 0
 
 
@@ -153,14 +170,35 @@ def _with_seeds(options: argparse.Namespace) -> Profile:
     return replace(size, seeds=tuple(dict.fromkeys(seeds))) if seeds else size
 
 
+def _check_selection(table: Table, options: argparse.Namespace) -> None:
+    """Refuse what a selection names and the table has not, which would be left out unsaid."""
+    runs = list(table.runs())
+    if not runs:
+        raise UserError(f"{options.table} wants no runs at the {options.profile} profile")
+    for what, asked, there in (
+        ("method", options.methods, {c.method.name for c in runs}),
+        ("optimizer", options.optimizers, {c.optimizer.name for c in runs}),
+        ("sparsity", options.sparsities, {c.sparsity for c in runs}),
+    ):
+        absent = [a for a in asked if not any(_same(a, b) for b in there)]
+        if absent:
+            raise UserError(
+                f"no run of {options.table} at the {options.profile} profile has the {what} "
+                + " or ".join(str(value) for value in absent)
+            )
+
+
+def _same(one: str | float, other: str | float) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return abs(one - other) < 1e-9
+    return one == other
+
+
 def _selected(config: RunConfig, options: argparse.Namespace) -> bool:
     return (
         (not options.methods or config.method.name in options.methods)
         and (not options.optimizers or config.optimizer.name in options.optimizers)
-        and (
-            not options.sparsities
-            or any(abs(config.sparsity - s) < 1e-9 for s in options.sparsities)
-        )
+        and (not options.sparsities or any(_same(config.sparsity, s) for s in options.sparsities))
     )
 
 

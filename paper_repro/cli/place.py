@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from paper_repro.engine import ENGINES
 from paper_repro.errors import UserError
-from paper_repro.experiment.workplace import Workplace, usable_device
+from paper_repro.experiment.profiles import PROFILES
+from paper_repro.experiment.workplace import Workplace, check_writable, usable_device
 from paper_repro.train.threads import set_threads
 
 __all__ = ["place_of"]
@@ -36,6 +38,9 @@ def place_of(options: argparse.Namespace, elsewhere: bool = False) -> Workplace:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise UserError(f"the folder {folder} cannot be made: {error.strerror}") from error
+            check_writable(folder)
+    if hasattr(options, "device"):
+        check_writable(_of_profile(options))
     device = options.device if elsewhere else usable_device(getattr(options, "device", "cpu"))
     graph = getattr(options, "graph", False)
     if graph and device == "cpu":
@@ -52,6 +57,13 @@ def place_of(options: argparse.Namespace, elsewhere: bool = False) -> Workplace:
         workers=_workers(getattr(options, "workers", None)),
         skip_broken=getattr(options, "skip_broken", False),
     )
+
+
+def _of_profile(options: argparse.Namespace) -> Path:
+    """Where the records of the profile asked for are written."""
+    folder: Path = options.results
+    size = PROFILES.get(options.profile)
+    return folder if size is None else folder / (size.runs_as or size.name)
 
 
 def _workers(count: int | None) -> int | None:

@@ -6,8 +6,10 @@ import argparse
 import contextlib
 import inspect
 import io
-from dataclasses import replace
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,6 +31,16 @@ from paper_repro.train.ranks import Ranks, failure_elsewhere, joined, launched
 
 __all__ = ["run"]
 
+#: Optimizers that tables give the profile's radius ρ, where they do not say which.
+_AT_ITS_RADIUS = ("s2sam", "sam", "released", "asyncsam", "fsam", "randomsam")
+
+#: What --from-record settles: what is trained, how, and where to.
+_SAID_BY_A_RECORD = {
+    "what the run is": arguments.WHAT_A_RUN_IS,
+    "how its steps were computed": ("compile", "graph"),
+    "where the new record goes, under --runs": ("results",),
+}
+
 
 def run(options: argparse.Namespace) -> int:
     """Train one run; 0 if it finished, 1 if it diverged or, trained again, came out differently."""
@@ -47,15 +59,21 @@ def _only_the_first_speaks(ranks: Ranks) -> contextlib.AbstractContextManager[ob
 
 
 def _run_together(config: RunConfig, place: Workplace, ranks: Ranks) -> int:
-    print(f"{config}\nfingerprint {config.fingerprint}, record {place.records.path(config)}")
-    if float(config.optimizer.get("rho", 0.0)) < 0:
-        print("ρ < 0 is a control, down the previous gradient: no sharpness-aware minimization.")
+    def say() -> None:
+        print(_header(config, place.records.path(config)))
+        if float(config.optimizer.get("rho", 0.0)) < 0:
+            print(
+                "ρ < 0 is a control, down the previous gradient: no sharpness-aware minimization."
+            )
+        sys.stdout.flush()  # before the bar, which is not buffered
+
     if ranks.first(lambda: place.records.done(config)):
+        say()
         print("It has a record already and is not trained again.")
         record = execute(config, place)
     else:
         try:
-            record = _train(config, place, quiet=not ranks.leads)
+            record = _train(config, place, say, quiet=not ranks.leads)
         except (UserError, OSError):
             raise
         except Exception as error:  # recorded, so that tables and status show it, and then shown
@@ -86,16 +104,21 @@ def _run_together(config: RunConfig, place: Workplace, ranks: Ranks) -> int:
     return 0
 
 
+def _header(config: RunConfig, path: Path) -> str:
+    return f"{config}\nfingerprint {config.fingerprint}, record {path}"
+
+
 def _again(options: argparse.Namespace) -> int:
     """Train a record's run once more; 0 if it came out the same, 1 if not."""
     default = vars(arguments.parser().parse_args(["run"]))
-    for name in arguments.WHAT_A_RUN_IS:
-        if getattr(options, name) != default[name]:
-            flag = "--" + name.replace("_", "-")
-            raise UserError(f"--from-record says what the run is, and so does {flag}")
+    for what, names in _SAID_BY_A_RECORD.items():
+        for name in names:
+            if getattr(options, name) != default[name]:
+                flag = "--" + name.replace("_", "-")
+                raise UserError(f"--from-record says {what}, and so does {flag}")
     record = read(options.from_record)
     where = record.body["environment"]
-    if launched() != (made_by := int(where.get("ranks", 1))):
+    if launched() != (made_by := _processes(record, options.from_record)):
         raise UserError(
             f"{options.from_record} was made by {made_by} processes, and this is a training by "
             f"{launched()}: "
@@ -108,41 +131,69 @@ def _again(options: argparse.Namespace) -> int:
         return _again_together(record, options.from_record, place, ranks)
 
 
+def _processes(record: Record, path: Path) -> int:
+    """How many processes trained a record's run together."""
+    ranks = record.body["environment"].get("ranks", 1)
+    if isinstance(ranks, bool) or not isinstance(ranks, int) or ranks < 1:
+        raise UserError(f"{path} is not a run's record: its ranks is {ranks!r:.60}")
+    return ranks
+
+
 def _again_together(record: Record, path: Path, place: Workplace, ranks: Ranks) -> int:
-    print(f"{record.config}\nfingerprint {record.config.fingerprint}, record {path}")
+    def say() -> None:
+        print(_header(record.config, path), flush=True)
+
     if ranks.first(lambda: place.records.done(record.config)):
+        say()
         print(f"It was trained again before: {place.records.path(record.config)}")
-    comparison = compare(record, _train(record.config, place, quiet=not ranks.leads))
+        other = execute(record.config, place)
+    else:
+        other = _train(record.config, place, say, quiet=not ranks.leads)
+    comparison = compare(record, other)
     print("It came out the same, bit for bit." if comparison.same else "It came out differently.")
     for line in comparison.lines:
         print(f"  {line}")
     return 0 if comparison.same else 1
 
 
-def _train(config: RunConfig, place: Workplace, quiet: bool = False) -> Record:
-    """One run in this process, with a bar that starts anew for each parent it needs first."""
+def _train(
+    config: RunConfig, place: Workplace, say: Callable[[], None], quiet: bool = False
+) -> Record:
+    """One run in this process, with a bar that starts anew for each parent it needs first.
+
+    ``say`` and the bar wait for the first progress: options that prove bad when the training is
+    set up are answered with a sentence alone.
+    """
     if quiet:
         return execute(config, place)
-    with bar(
-        total=config.epochs, unit="epoch", desc=f"{config.method.name} {config.sparsity:.0%}"
-    ) as shown:
-        current = config.fingerprint
+    with contextlib.ExitStack() as stack:
+        shown: Any = None
+        current = ""
 
         def progress(running: RunConfig, epoch: int) -> None:
-            nonlocal current
-            if running.fingerprint != current:
-                current = running.fingerprint
-                shown.set_description(f"{running.method.name} {running.sparsity:.0%}", False)
+            nonlocal shown, current
+            what = f"{running.method.name} {running.sparsity:.0%}"
+            if shown is None:
+                say()
+                shown = stack.enter_context(bar(total=running.epochs, unit="epoch", desc=what))
+            elif running.fingerprint != current:
+                shown.set_description(what, False)
                 shown.reset(running.epochs)
+            current = running.fingerprint
             shown.update(epoch - shown.n)
 
-        return execute(config, place, progress)
+        record = execute(config, place, progress)
+        if shown is None:  # nothing was left to train: its parent diverged, say
+            say()
+        return record
 
 
 def _config(options: argparse.Namespace) -> RunConfig:
     size = profile(options.profile)
     given = dict(arguments.assignment(text) for text in options.option)
-    optimizer = size.optimizer(options.optimizer, **_for(OPTIMIZERS, options.optimizer, given))
+    radius = {"rho": size.rho(options.dataset)} if options.optimizer in _AT_ITS_RADIUS else {}
+    own = _for(OPTIMIZERS, options.optimizer, given)
+    optimizer = size.optimizer(options.optimizer, **{**radius, **own})
     known = {*OPTIMIZERS.defaults(options.optimizer), *METHODS.defaults(options.method)}
     for name in given:
         if name not in known:
@@ -153,16 +204,15 @@ def _config(options: argparse.Namespace) -> RunConfig:
     method = _method(size, options.method, options.sparsity, _for(METHODS, options.method, given))
     given_too = {name: getattr(options, name) for name in arguments.SETTINGS}
     chosen = {name: value for name, value in given_too.items() if value is not None}
-    config = size.config(
+    return size.config(
         options.dataset,
-        NETWORKS.get(options.dataset, "resnet32x2"),
+        options.model or NETWORKS.get(options.dataset, "resnet32x2"),
         method,
         optimizer,
         options.seed,
         options.multiplier,
         **chosen,
     )
-    return config if options.model is None else replace(config, model=options.model)
 
 
 def _method(size: Profile, name: str, sparsity: float | None, given: dict[str, Scalar]) -> Spec:

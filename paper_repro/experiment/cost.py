@@ -11,6 +11,7 @@ from torch import nn
 
 from paper_repro import data as datasets
 from paper_repro.config import RunConfig
+from paper_repro.errors import UserError
 from paper_repro.experiment.records import Record
 from paper_repro.experiment.runs import Workplace
 from paper_repro.optim import OPTIMIZERS
@@ -57,7 +58,8 @@ class Cost:
 
     Args:
         place: where the runs would be trained; its engine and device decide what zeros save.
-        records: what the machine's speed is taken from.
+        records: what the machine's speed is taken from. Those whose data set is not there say
+            nothing; one that is not there and could be fetched would be: name none of such.
     """
 
     def __init__(self, place: Workplace, records: Iterable[Record] = ()) -> None:
@@ -67,9 +69,10 @@ class Cost:
         self._gradients: dict[Spec, float] = {}
         self._slowness = 1.0
         ratios = [
-            record.body["speed"]["seconds"] * record.body["environment"]["threads"] / estimated
+            taken / estimated
             for record in records
-            if _timed(record) and (estimated := 3600 * self(record.config)) > 0
+            if (taken := _core_seconds(record)) > 0
+            and (estimated := self._core_seconds(record.config)) > 0
         ]
         if len(ratios) >= _ENOUGH:
             self._slowness = statistics.median(ratios)
@@ -93,6 +96,13 @@ class Cost:
         share = relative_time(1.0 - config.sparsity) if sparse else 1.0
         return self._slowness * flops * share / RATE / 3600
 
+    def _core_seconds(self, config: RunConfig) -> float:
+        """What is estimated for a record's run; 0 where its data set is not there."""
+        try:
+            return 3600 * self(config)
+        except UserError:
+            return 0.0
+
     def _size(self, config: RunConfig) -> tuple[int, float, bool]:
         """Units of an epoch, MACs of one when dense, and whether they are images."""
         key = (config.dataset, config.model, config.train_size, config.batch_size)
@@ -110,13 +120,12 @@ class Cost:
         return self._sizes[key]
 
 
-def _timed(record: Record) -> bool:
-    """Whether a record says how long a core trained."""
+def _core_seconds(record: Record) -> float:
+    """How long cores trained a record's run, each rank with threads of its own; 0 if unknown."""
+    where = record.body["environment"]
+    if record.status != "finished" or where.get("device_type") != "cpu":
+        return 0.0
     try:
-        return (
-            record.status == "finished"
-            and record.body["environment"]["device_type"] == "cpu"
-            and record.body["speed"]["seconds"] * record.body["environment"]["threads"] > 0
-        )
-    except (KeyError, TypeError):
-        return False
+        return float(record.body["speed"]["seconds"] * where["threads"] * where.get("ranks", 1))
+    except (KeyError, TypeError, ValueError):  # not said, or not in numbers
+        return 0.0

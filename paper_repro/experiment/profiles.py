@@ -11,7 +11,7 @@ from paper_repro.experiment.size import RHO, Profile, frozen
 __all__ = ["NETWORKS", "PROFILES", "RHO", "Profile", "profile"]
 
 #: The paper's network on each of its data sets, where it is not ResNet-32.
-NETWORKS: Mapping[str, str] = frozen({"wmt14": "transformer_base"})
+NETWORKS: Mapping[str, str] = frozen({"imagenet": "resnet50", "wmt14": "transformer_base"})
 
 
 def _translation(**settings: Any) -> Mapping[str, Any]:

@@ -107,7 +107,8 @@ class Profile:
         ``multiplier`` lengthens the training (RigL 5x, SET 5x, MEST 1.7x): it multiplies the
         epochs, and with them everything that is a fraction of the training, namely the
         learning-rate schedule, RigL's T_end, MEST's stages and period and DSR's. What is given in
-        steps or epochs stays: RigL's ΔT and SET's one epoch, as published.
+        steps or epochs stays: RigL's ΔT and SET's one epoch, as published. A training of fewer
+        epochs than the profile averages averages all of them.
 
         Raises:
             UserError: a multiplier that is not a positive number, or a data set that nothing
@@ -128,6 +129,8 @@ class Profile:
             if not 0.5 <= epochs <= 1e6:
                 raise UserError(f"a multiplier of {multiplier:g} makes {epochs:.3g} epochs")
             chosen["epochs"] = max(1, round(epochs))
+        if "average" in usual and "average" not in settings:  # no more epochs than there are
+            chosen["average"] = max(1, min(chosen["average"], chosen["epochs"]))
         return RunConfig(
             profile=self.runs_as or self.name,
             dataset=self.datasets[dataset],

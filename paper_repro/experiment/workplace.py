@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from paper_repro.errors import UserError
 from paper_repro.experiment.records import Records
 from paper_repro.train.ranks import launched, local_device
 
-__all__ = ["Workplace", "usable_device"]
+__all__ = ["Workplace", "check_writable", "usable_device"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class Workplace:
 def usable_device(name: str) -> str:
     """A device of this machine that can be trained on; ``auto`` is a GPU if there is one.
 
+    The processor is ``cpu`` by any of its names: others compare with that one.
+
     Raises:
         UserError: there is no such device, or it cannot be used.
     """
@@ -69,8 +72,24 @@ def usable_device(name: str) -> str:
     if name == "cuda" and launched() > 1:  # each process has its own
         name = f"cuda:{local_device()}"
     try:
+        if torch.device(name).type == "cpu":
+            return "cpu"
         torch.zeros(1, device=name).item()  # reading it back rules out devices without data
     except Exception as error:  # torch has many ways to say no
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"the device {name!r} cannot be used: {first}") from error
     return name
+
+
+def check_writable(folder: Path) -> None:
+    """Whether files can be written to a folder, or to where it would be made, before any are.
+
+    Raises:
+        UserError: they cannot.
+    """
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UserError(f"nothing can be written to {folder}: {error.strerror}") from error

@@ -59,9 +59,7 @@ class LT(SparseMethod):
         round: int,
         sparsity: float | None = None,
     ) -> None:
-        check_ratio(prune_ratio)
-        if round < 1:
-            raise UserError(f"a pruning round is numbered from 1, not {round}")
+        _check_round(prune_ratio, round)
         super().__init__(model, optimizer)
         weights = prunable(model)
         alive = {
@@ -92,6 +90,8 @@ class LT(SparseMethod):
 
     @classmethod
     def nominal_sparsity(cls, spec: Spec) -> float:
+        # Here too: what is found when the round is built is found after its parents' trainings.
+        _check_round(spec["prune_ratio"], spec["round"])
         if spec["round"] > MOST_ROUNDS:
             raise UserError(
                 f"round {spec['round']} is the end of as many trainings; at most {MOST_ROUNDS}"
@@ -102,6 +102,12 @@ class LT(SparseMethod):
 
     def facts(self) -> dict[str, Any]:
         return {"remaining_weights": sum(self.masks.counts().values())}
+
+
+def _check_round(prune_ratio: float, round: int) -> None:
+    check_ratio(prune_ratio)
+    if round < 1:
+        raise UserError(f"a pruning round is numbered from 1, not {round}")
 
 
 def check_ratio(prune_ratio: float) -> float:

@@ -1,6 +1,7 @@
 """Bad input, interrupts and help: what any command does."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -62,18 +63,42 @@ HERE = Path(__file__).parents[2]
         (("sweep", "table1", "--jobs", "0"), "jobs must be at least 1, not 0"),
         (("sweep", "table1", "--methods", "nope"), "unknown sparse method 'nope'"),
         (("sweep", "table1", "--optimizers", "nope"), "unknown optimizer 'nope'"),
-        (("sweep", "table1", "--sparsities", "0.42"), "no run of table1 fits that selection"),
+        (("sweep", "table1", "--sparsities", "0.42"), "at the smoke profile has the sparsity 0.42"),
+        (
+            ("sweep", "table1", "--methods", "mest", "chex", "--sparsities", "0.9"),
+            "no run of table1 at the smoke profile has the method chex",
+        ),
+        (("sweep", "table1", "--optimizers", "sgd", "sam", "msam"), "the optimizer sam or msam"),
+        (
+            ("sweep", "table2", "--methods", "dense", "--sparsities", "0.9"),
+            "no run of table2 fits that selection",
+        ),
+        (("sweep", "claims"), "claims wants no runs at the smoke profile"),
+        (
+            ("sweep", "table2", "--profile", "cpu-bf16-12"),
+            "table2 wants no runs at the cpu-bf16-12 profile",
+        ),
+        (("campaign", "--minutes", "1e30"), "minutes must be a number above 0, at most 1000000"),
+        ((*RIGL, "--graph", "--device", "cpu:0"), "--graph replays steps on a GPU"),
+        ((*RIGL, "--results", "full"), "nothing can be written to full/smoke"),
+        (("run", "--method", "lt", "--option", "round=0"), "numbered from 1, not 0"),
+        (
+            ("run", "--method", "lrr", "--option", "round=2", "--option", "prune_ratio=1.5"),
+            "prune_ratio must lie between 0 and 1, not 1.5",
+        ),
         (("sweep", "table1", "--seeds", "-3"), "seed must be at least 0"),
     ],
 )
 def test_bad_input_is_one_clear_sentence_and_status_2(argv, said, capsys):
     Path("a-file").touch()
+    Path("full").mkdir()
+    Path("full/smoke").touch()
     assert status_of(*argv) == 2
-    err = capsys.readouterr().err
-    sentence = [line for line in err.splitlines() if "0/1 [" not in line]  # a bar at 0 of 1
-    assert len(sentence) == 1 and sentence[0].startswith("paper_repro: ")
-    assert said in sentence[0]
-    assert not list(Path().glob("results/*/*.json"))
+    out, err = capsys.readouterr()
+    (sentence,) = err.splitlines()
+    assert sentence.startswith("paper_repro: ") and said in sentence
+    assert not out, "said before the input was found to be bad"
+    assert not list(Path().glob("results/*/*.json")) and not list(Path().rglob("*.pt"))
 
 
 def test_data_that_is_missing_names_the_folder(capsys, monkeypatch):
@@ -127,3 +152,17 @@ def test_help_says_what_there_is(capsys):
 def test_every_commands_help_shows_its_defaults(command, capsys):
     assert status_of(command, "--help") == 0
     assert "(default: results)" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+@pytest.mark.parametrize("table", ["table1", "table5"])
+def test_make_names_a_number_of_processes_only_where_asked(table):
+    def shown(*given):
+        usual = {k: v for k, v in os.environ.items() if k not in ("JOBS", "MAKEFLAGS")}
+        command = ["make", "-n", table, "VENV=", *given]
+        return subprocess.run(
+            command, cwd=HERE, env=usual, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert f"sweep {table}" in shown() and "--jobs" not in shown()
+    assert "--jobs 3 " in shown("JOBS=3")

@@ -115,6 +115,24 @@ def test_benchmarks_write_over_their_own_results_only(here, capsys):
     assert ended.value.code == 2
 
 
+def test_benchmarks_say_first_what_will_not_do(here, capsys, monkeypatch):
+    monkeypatch.setattr(bench, "measure", None)  # would be found after it
+    for device in ("nope", "meta", "cuda:99"):
+        for out in ([], ["--out", "x.json"]):
+            assert bench.main(["--device", device, *out]) == 2
+            assert f"the device '{device}' cannot be used" in capsys.readouterr().err
+    # Where nobody may write, whoever they are.
+    assert bench.main(["--quick", "--device", "cpu", "--out", "/proc/sys/x.json"]) == 2
+    assert "nothing can be written to /proc/sys" in capsys.readouterr().err
+
+
+def test_an_export_is_of_where_a_profiles_records_lie(here, capsys):
+    Records(here / "results").write(tiny(profile="cpu"), "finished", made_body())
+    assert cli.main(["export", "old.tar.gz", "--profile", "cpu-bf16-12"]) == 0
+    assert "1 records" in capsys.readouterr().out
+    assert "no records of the paper profile" in said(capsys, "export", "x", "--profile", "paper")
+
+
 def python(code, **options):
     return subprocess.run(
         [sys.executable, "-c", code],
@@ -296,5 +314,13 @@ def test_a_record_says_what_to_train_again_and_what_came_out_differently(here, c
     out = capsys.readouterr().out
     assert "It was trained again before" in out and "It came out differently." in out
     assert "the curves part in epoch 1: train_loss" in out and "torch: 1.0, and now" in out
-    for flag, value in (("--seed", "3"), ("--label-noise", "0.4"), ("--rho-start", "0.5")):
-        assert f"and so does {flag}" in said(capsys, "run", "--from-record", str(path), flag, value)
+    for flag in (
+        *("--seed=3", "--label-noise=0.4", "--rho-start=0.5"),
+        *("--compile", "--graph", "--results=elsewhere"),
+    ):
+        refused = said(capsys, "run", "--from-record", str(path), flag)
+        assert f"and so does {flag.split('=')[0]}" in refused
+    assert not Path("elsewhere").exists()
+    changed["environment"]["ranks"] = "x"
+    path.write_text(json.dumps(changed))
+    assert "its ranks is 'x'" in said(capsys, "run", "--from-record", str(path))

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 from commands import RIGL, config_of, status_of
-from workplaces import workplace
+from workplaces import made_body, workplace
 
 from paper_repro.cli import main as cli
 from paper_repro.errors import UserError
+from paper_repro.experiment.profiles import PROFILES, profile
 from paper_repro.experiment.sweep import Outcome
 from paper_repro.files import exclusive
+from paper_repro.registry import Spec
 from paper_repro.train import Trainer
+from tables import TABLES
 
 
 def test_run_trains_once_and_then_says_that_there_is_a_record(capsys, monkeypatch):
@@ -40,8 +43,6 @@ def test_run_translates_and_says_so_in_its_own_words(capsys):
     assert re.match(r"test bleu \d+\.\d\d after the last epoch .* tokens/s$", lines[-1])
     (path,) = Path("results/smoke").glob("*.json")
     assert (Path("runs") / path.stem / "translations.tsv").exists()
-    assert status_of("run", *given[:-1], "1") == 2  # two epochs are averaged
-    assert "average is 2, but the training has 1 epochs" in capsys.readouterr().err
 
 
 def test_a_sweep_trains_one_seed_of_everything_before_the_next(monkeypatch):
@@ -129,6 +130,61 @@ def test_a_sparsity_is_reached_by_as_many_rounds_as_the_ratio_takes():
     assert rounds(*target, "--option", "prune_ratio=0.2") == (11, 0.2, 0.9)
     assert rounds(*target, "--option", "round=5") == (5, 0.5, 0.9)
     assert rounds("--option", "round=5") == (5, 0.5, None)
+
+
+def profiles_with(dataset):
+    return [name for name, size in PROFILES.items() if dataset in size.datasets]
+
+
+@pytest.mark.usefixtures("imagenets")
+@pytest.mark.parametrize("optimizer", ["sgd", "s2sam", "sam"])
+def test_a_run_without_further_options_is_one_of_the_tables(optimizer):
+    def is_in(table, name, *argv):
+        own = TABLES.build(Spec(table), profile=profile(name)).runs()
+        seed = str(profile(name).seeds[0])
+        asked = ("--profile", name, "--optimizer", optimizer, "--seed", seed)
+        return config_of("run", *asked, *argv) in list(own)
+
+    mest = ("--method", "mest", "--sparsity", "0.9", "--option", "distribution=uniform")
+    for name in profiles_with("cifar10"):
+        assert is_in("table6", name)
+        assert is_in("ablation-sam", name, *mest[:4])
+        if optimizer != "sam":
+            assert is_in("table1", name, *mest)
+    for name in profiles_with("imagenet"):
+        assert is_in("table6", name, "--dataset", "imagenet")
+        assert is_in("table6", name, "--model", "mobilenetv2")
+    for name in profiles_with("wmt14"):
+        assert is_in("rebuttal-translation", name, "--dataset", "wmt14")
+
+
+@pytest.mark.usefixtures("imagenets")
+def test_a_profiles_radius_and_network_give_way_to_options():
+    cpu = ("run", "--profile", "cpu")
+    assert config_of(*cpu).optimizer["rho"] == 0.1
+    assert config_of(*cpu, "--option", "rho=0.05").optimizer["rho"] == 0.05
+    assert config_of(*cpu, "--optimizer", "randomsam").optimizer["rho"] == 0.1
+    assert config_of(*cpu, "--model", "resnet_digits").model == "resnet_digits"
+    big = config_of("run", "--profile", "paper", "--dataset", "imagenet")
+    assert (big.model, big.optimizer["rho"]) == ("resnet50", 1.0)
+
+
+def test_no_more_epochs_are_averaged_than_there_are():
+    translate = ("run", "--dataset", "wmt14", "--epochs")
+    assert [config_of(*translate, n).average for n in ("1", "2", "9")] == [1, 2, 2]
+    short = ("run", "--dataset", "wmt14", "--multiplier", "0.1")
+    assert (config_of(*short).epochs, config_of(*short).average) == (1, 1)
+
+
+def test_a_run_that_needs_no_training_for_its_parents_fate_is_named_all_the_same(capsys):
+    lost = ("run", "--method", "lt", "--option", "round=1", "--epochs", "1", "--option", "rho=1e30")
+    parent = config_of(*lost).parent()
+    workplace(Path()).records.write(
+        parent, "diverged", {**made_body(), "reason": "a test", "curve": []}
+    )
+    assert status_of(*lost) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("digits resnet_digits lt") and "which diverged" in out
 
 
 def test_no_sparsity_at_all_is_dense_training():

@@ -67,15 +67,28 @@ def test_status_shows_the_rest_beside_a_damaged_record(capsys):
 
 
 def test_table_writes_three_files_and_shows_the_first(capsys):
-    assert status_of("table", "table1", "--seeds", "5", "5") == 2
+    assert status_of("table", "table1") == 2
     assert "there is no folder of records results" in capsys.readouterr().err
     assert not Path("results").exists()
     Path("results").mkdir()
-    assert status_of("table", "table1", "--seeds", "5", "5") == 0
+    assert status_of("table", "table1") == 0
     shown = capsys.readouterr().out
     folder = Path("results/smoke/tables")
     assert {p.name for p in folder.iterdir()} == {
         f"table1.{kind}" for kind in ("md", "tex", "csv", "runs.csv")
     }
     assert (folder / "table1.md").read_text() in shown
+    assert "0 of 100 runs have a record" in shown
+
+
+def test_a_table_of_chosen_seeds_is_shown_and_takes_no_other_pages_place(capsys):
+    Path("results").mkdir()
+    assert status_of("table", "table1", "--seeds", "5", "5") == 0
+    shown = capsys.readouterr().out
     assert "0 of 50 runs have a record" in shown  # one seed, though it was named twice
+    assert shown.endswith("not written: of chosen seeds\n")
+    assert status_of("table", "claims", "--profile", "cpu", "--seeds", "5") == 0
+    assert "not written: of chosen seeds" in capsys.readouterr().out
+    assert not list(Path("results").rglob("*"))
+    assert status_of("table", "flops", "--seeds", "5") == 2
+    assert "flops has no runs whose seeds --seeds could choose" in capsys.readouterr().err
