@@ -111,9 +111,10 @@ def execute_and_save(ranks, folder, config, place, stop=None):
 
 def broken_off(ranks, folder, error):
     """Rank 1 fails while rank 0 waits for it; what that one learns."""
+    before = failure_elsewhere()
+    ranks.total(torch.ones(1))  # it has looked
     if ranks.rank == 1:
         raise error
-    before = failure_elsewhere()
     try:
         ranks.total(torch.ones(1))
     except Exception as caught:
